@@ -1,0 +1,103 @@
+"""The database connection: SQLite in a file by default, PostgreSQL where there are replicas."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import as_file, files
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.schema import Table
+
+# One number for the advisory lock under which PostgreSQL draws and migrates.
+_LOCK = 46_046_046
+_SQLITE_WAIT_MS = 15_000
+
+
+class DatabaseError(Exception):
+    """The database cannot be opened as it is configured."""
+
+
+class Database:
+    """An engine and its two kinds of transactions.
+
+    ``read`` sees one state of the database. ``write`` commits whole or not at all; on SQLite it
+    takes the write lock when it begins, so that what it reads cannot change before it writes.
+    """
+
+    def __init__(self, url: str) -> None:
+        """
+        Raises:
+            DatabaseError: where the address is none that SQLAlchemy knows.
+        """
+        try:
+            self._engine = create_async_engine(url, pool_pre_ping=True)
+        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+            raise DatabaseError(
+                f"DATABASE_URL is not usable: {error}. Write sqlite+aiosqlite:///FILE or "
+                "postgresql+asyncpg://USER:PASSWORD@HOST/NAME."
+            ) from error
+        self._writing: AsyncEngine = self._engine
+        if self.is_sqlite:
+            _prepare_sqlite(self._engine)
+            self._writing = self._engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self._engine.dialect.name == "sqlite"
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        async with self._engine.begin() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def write(self, *, exclusive: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A transaction that writes; ``exclusive`` lets one at a time in, over all replicas."""
+        async with self._writing.begin() as connection:
+            if exclusive and not self.is_sqlite:
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
+            yield connection
+
+    def insert(self, table: Table) -> Any:
+        """An INSERT that knows ``on_conflict_do_…`` in this database's words."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+    async def migrate(self) -> None:
+        """Bring the tables to this version: in one transaction, one process at a time."""
+        async with self.write(exclusive=True) as connection:
+            await connection.run_sync(_upgrade)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+def _upgrade(connection: Connection) -> None:
+    with as_file(files("sn46.api") / "migrations") as folder:
+        config = Config()
+        config.set_main_option("script_location", str(folder).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _prepare_sqlite(engine: AsyncEngine) -> None:
+    """Let SQLAlchemy, not the driver, begin transactions; keep a log that survives a kill."""
+
+    def on_connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={_SQLITE_WAIT_MS}")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.close()
+
+    def on_begin(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        connection.exec_driver_sql(str(options.get("sqlite_begin", "BEGIN")))
+
+    event.listen(engine.sync_engine, "connect", on_connect)
+    event.listen(engine.sync_engine, "begin", on_begin)

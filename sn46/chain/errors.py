@@ -1,0 +1,51 @@
+"""What the chain can refuse, as types. Each message says what happened and what to do."""
+
+from sn46.chain.base import ChainError
+
+
+class ChainUnreachable(ChainError):
+    """The chain's endpoint did not answer. Nothing was changed: try again later."""
+
+
+class ReadOnlyChain(ChainError):
+    """A call that needs a hotkey, on a chain that was opened without one."""
+
+
+class NotRegistered(ChainError):
+    """This wallet's hotkey holds no uid on the subnet."""
+
+
+class NoPermit(ChainError):
+    """This wallet's hotkey holds no validator permit on the subnet."""
+
+
+class RateLimited(ChainError):
+    """The chain's own rate limit refused the call.
+
+    ``blocks_left`` is how many blocks to wait, None where the chain does not tell.
+    """
+
+    def __init__(self, message: str, blocks_left: int | None) -> None:
+        super().__init__(message)
+        self.blocks_left = blocks_left
+
+
+class ExtrinsicRefused(ChainError):
+    """The chain refused an extrinsic. ``name`` is the chain's own error name, if it gave one."""
+
+    def __init__(self, message: str, name: str | None) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class SubmissionUnknown(ChainError):
+    """The connection broke after an extrinsic was sent, and it was not seen on the chain since.
+    It may still be included while its era lasts: look with ``weights_of`` before trying again."""
+
+
+class WeightsMismatch(ChainError):
+    """What was read back from the chain is not what was submitted: set the weights again."""
+
+
+class WalletError(ChainError):
+    """A wallet's key file is missing, unreadable, encrypted, or holds another key."""

@@ -1,0 +1,71 @@
+"""How far validators agree on an epoch (mechanism 10 and 11)."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sn46.mechanism.names import PPM, Hotkey, Ppm
+
+ALERT_BELOW: Final = Ppm(PPM * 90 // 100)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Share of the reports that carry the most common value, in ppm; None without reports.
+
+    ``consensus_hash`` is that value for the hash, ties by the smaller one.
+    """
+
+    reports: int
+    hash_share: Ppm | None
+    top_three_share: Ppm | None
+    consensus_hash: str | None
+    dissenting: tuple[Hotkey, ...]
+
+    @property
+    def alert(self) -> bool:
+        """Whether agreement is below 90 %."""
+        shares = (self.hash_share, self.top_three_share)
+        return any(share is not None and share < ALERT_BELOW for share in shares)
+
+
+def agreement_of(
+    hashes: Mapping[Hotkey, str], top_three: Mapping[Hotkey, Sequence[str]]
+) -> Agreement:
+    """Agreement over an epoch's reports, by validator hotkey."""
+    if not hashes:
+        return Agreement(0, None, None, None, ())
+    common, count = _most_common(dict(hashes))
+    _, tops = _most_common({v: "\n".join(top) for v, top in top_three.items()})
+    return Agreement(
+        reports=len(hashes),
+        hash_share=Ppm(count * PPM // len(hashes)),
+        top_three_share=Ppm(tops * PPM // len(top_three)) if top_three else None,
+        consensus_hash=common,
+        dissenting=tuple(sorted(v for v, value in hashes.items() if value != common)),
+    )
+
+
+def _most_common(values: Mapping[Hotkey, str]) -> tuple[str, int]:
+    counted = Counter(values.values())
+    if not counted:
+        return "", 0
+    best = max(counted.values())
+    return min(value for value, count in counted.items() if count == best), best
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """Where two JSON values differ, as ``path: one ≠ other`` lines, at most 20."""
+    found = list(_differences(one, other, path or "report"))
+    return found[:20]
+
+
+def _differences(one: Any, other: Any, path: str) -> list[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = sorted({str(k) for k in one} | {str(k) for k in other})
+        return [d for k in keys for d in _differences(one.get(k), other.get(k), f"{path}.{k}")]
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = enumerate(zip(one, other, strict=True))
+        return [d for i, (a, b) in pairs for d in _differences(a, b, f"{path}[{i}]")]
+    return [] if one == other else [f"{path}: {one!r} ≠ {other!r}"]

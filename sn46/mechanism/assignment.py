@@ -1,0 +1,235 @@
+"""The assignment: what the API hands to every miner and validator of an epoch (mechanism 3).
+
+Its signed form is the canonical JSON without ``signature``. ``selection.seed`` is null until the
+epoch has ended; the API then signs the completed document anew. ``assignment_hash`` is taken with
+the seed left out, so that it is the same before and after the reveal.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, cast
+
+from sn46.mechanism.canonical import canonical_json, hash_json, hmac_hex, sha256_hex
+from sn46.mechanism.epochs import Epoch, check_epoch_seconds, parse_epoch_id
+from sn46.mechanism.errors import AssignmentError, EpochError
+from sn46.mechanism.names import EpochId, Hotkey, ZipCode
+from sn46.mechanism.rules import Rules
+from sn46.mechanism.signing import Signer, sign_document, verify_document
+from sn46.mechanism.times import format_time, parse_time
+
+
+@dataclass(frozen=True)
+class AssignedZip:
+    """One ZIP of a draw. ``expected_listings`` is what 100 % volume means for it."""
+
+    zipcode: ZipCode
+    expected_listings: int
+    state: str
+    city: str
+    county: str
+    market_tier: str
+    latitude: float
+    longitude: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How the draw was made, so that anyone can make it again.
+
+    ``commitment`` is hash(seed) of this draw, ``next_commitment`` that of the following one,
+    ``relaxed`` the names of the quotas that the draw had to give up, in order.
+    """
+
+    algorithm: str
+    commitment: str
+    next_commitment: str
+    seed: str | None
+    table_version: str
+    relaxed: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "algorithm": self.algorithm,
+            "commitment": self.commitment,
+            "next_commitment": self.next_commitment,
+            "seed": self.seed,
+            "table_version": self.table_version,
+            "relaxed": list(self.relaxed),
+        }
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """An epoch's assignment, without its signature. ``zipcodes`` are sorted by ZIP."""
+
+    epoch: Epoch
+    nonce: str
+    target_listings: int
+    tolerance_percent: int
+    rules: Rules
+    validators: tuple[Hotkey, ...]
+    zipcodes: tuple[AssignedZip, ...]
+    selection: Selection
+    api_hotkey: Hotkey
+
+    @property
+    def epoch_id(self) -> EpochId:
+        return self.epoch.id
+
+    @property
+    def submission_deadline(self) -> datetime:
+        return self.epoch.end
+
+    @property
+    def total_expected_listings(self) -> int:
+        return sum(z.expected_listings for z in self.zipcodes)
+
+    @property
+    def hash(self) -> str:
+        """``assignment_hash``: the same before and after the seed is revealed."""
+        return hash_json(replace(self, selection=replace(self.selection, seed=None)).to_json())
+
+    def with_seed(self, seed: str) -> "Assignment":
+        """The assignment as it reads once its epoch has ended.
+
+        Raises:
+            AssignmentError: where the seed is not the one committed to.
+        """
+        if sha256_hex(seed) != self.selection.commitment:
+            raise AssignmentError(
+                f"The seed of {self.epoch_id} does not hash to its published commitment."
+            )
+        return replace(self, selection=replace(self.selection, seed=seed))
+
+    def to_json(self) -> dict[str, Any]:
+        """The document without ``signature``."""
+        return {
+            "epoch_id": self.epoch_id,
+            "epoch_start": format_time(self.epoch.start),
+            "epoch_end": format_time(self.epoch.end),
+            "submission_deadline": format_time(self.submission_deadline),
+            "nonce": self.nonce,
+            "target_listings": self.target_listings,
+            "tolerance_percent": self.tolerance_percent,
+            "rules": self.rules.to_json(),
+            "validators": list(self.validators),
+            "zipcodes": [
+                {
+                    "zipcode": z.zipcode,
+                    "expected_listings": z.expected_listings,
+                    "state": z.state,
+                    "city": z.city,
+                    "county": z.county,
+                    "market_tier": z.market_tier,
+                    "latitude": z.latitude,
+                    "longitude": z.longitude,
+                }
+                for z in self.zipcodes
+            ],
+            "total_expected_listings": self.total_expected_listings,
+            "selection": self.selection.to_json(),
+            "api_hotkey": self.api_hotkey,
+        }
+
+    def sign(self, signer: Signer) -> dict[str, Any]:
+        """The document as served, signed by the API's hotkey.
+
+        Raises:
+            AssignmentError: where the signer is not the ``api_hotkey`` that the document names.
+        """
+        if signer.ss58_address != self.api_hotkey:
+            raise AssignmentError("An assignment is signed by the hotkey that it names.")
+        return sign_document(self.to_json(), signer)
+
+
+def zipcodes_hash(zipcodes: tuple[AssignedZip, ...]) -> str:
+    """Hash of the canonical JSON of ``[[zipcode, expected_listings], …]`` sorted by ZIP."""
+    return hash_json(sorted([z.zipcode, z.expected_listings] for z in zipcodes))
+
+
+def assignment_nonce(secret: bytes, epoch: Epoch, zipcodes: tuple[AssignedZip, ...]) -> str:
+    """HMAC(secret, ``{epoch_id}:{epoch_start_unix_seconds}:{zipcodes_hash}``) (mechanism 3)."""
+    start = int(epoch.start.timestamp())
+    return hmac_hex(secret, f"{epoch.id}:{start}:{zipcodes_hash(zipcodes)}")
+
+
+def selection_seed(secret: bytes, epoch_id: EpochId) -> str:
+    """The draw's seed: HMAC(secret, ``selection:{epoch_id}``), 64 hex digits (mechanism 2)."""
+    return hmac_hex(secret, f"selection:{epoch_id}")
+
+
+def seed_commitment(seed: str) -> str:
+    """hash(seed): SHA-256 over the seed's hex text."""
+    return sha256_hex(seed)
+
+
+def read_assignment(document: Mapping[str, Any], api_hotkey: str | None = None) -> Assignment:
+    """Read an assignment as served and check it from end to end.
+
+    Args:
+        document: the JSON object.
+        api_hotkey: the API's hotkey, which must have signed; None takes the one that the
+            document names (for a replay, where the reader says whom to trust).
+
+    Raises:
+        AssignmentError: where the signature, the rules' version or any field is not right.
+    """
+    named = document.get("api_hotkey")
+    trusted = named if api_hotkey is None else api_hotkey
+    if not isinstance(trusted, str) or named != trusted:
+        raise AssignmentError(
+            f"The assignment names {named!r} as the API's hotkey; this program trusts {trusted!r}."
+        )
+    if not verify_document(document, trusted):
+        raise AssignmentError(
+            "The assignment's signature is not the API's. It was altered on its way or comes "
+            "from another server; it is not used."
+        )
+    rules = Rules.from_json(document.get("rules"))
+    try:
+        return _parse(document, rules)
+    except (KeyError, TypeError, ValueError, EpochError) as error:
+        raise AssignmentError(f"The assignment is malformed: {error!r}.") from error
+
+
+def _parse(document: Mapping[str, Any], rules: Rules) -> Assignment:
+    start = parse_time(document["epoch_start"])
+    end = parse_time(document["epoch_end"])
+    seconds = check_epoch_seconds(int((end - start).total_seconds()))
+    epoch = parse_epoch_id(str(document["epoch_id"]), seconds)
+    selection = cast(Mapping[str, Any], document["selection"])
+    assignment = Assignment(
+        epoch=epoch,
+        nonce=str(document["nonce"]),
+        target_listings=int(document["target_listings"]),
+        tolerance_percent=int(document["tolerance_percent"]),
+        rules=rules,
+        validators=tuple(Hotkey(str(v)) for v in document["validators"]),
+        zipcodes=tuple(
+            AssignedZip(
+                zipcode=ZipCode(str(z["zipcode"])),
+                expected_listings=int(z["expected_listings"]),
+                state=str(z["state"]),
+                city=str(z["city"]),
+                county=str(z["county"]),
+                market_tier=str(z["market_tier"]),
+                latitude=float(z["latitude"]),
+                longitude=float(z["longitude"]),
+            )
+            for z in document["zipcodes"]
+        ),
+        selection=Selection(
+            algorithm=str(selection["algorithm"]),
+            commitment=str(selection["commitment"]),
+            next_commitment=str(selection["next_commitment"]),
+            seed=None if selection["seed"] is None else str(selection["seed"]),
+            table_version=str(selection["table_version"]),
+            relaxed=tuple(str(r) for r in selection["relaxed"]),
+        ),
+        api_hotkey=Hotkey(str(document["api_hotkey"])),
+    )
+    unsigned = {key: value for key, value in document.items() if key != "signature"}
+    if canonical_json(assignment.to_json()) != canonical_json(unsigned):
+        raise AssignmentError("The assignment's fields contradict each other.")
+    return assignment

@@ -1,0 +1,516 @@
+"""Quick validation of one submission: a pure function of assignment and frozen uploads
+(mechanism 6). Nothing that a submission holds makes it raise: every fault is a reason."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import polars as pl
+
+from sn46.mechanism.addresses import normalize_addresses
+from sn46.mechanism.assignment import AssignedZip, Assignment
+from sn46.mechanism.canonical import sha256_hex
+from sn46.mechanism.chainview import ChainView
+from sn46.mechanism.errors import SubmissionError
+from sn46.mechanism.listings import COLUMNS, OPTIONAL, PROPERTY_TYPES, REQUIRED, SCHEMA
+from sn46.mechanism.names import PPM, Hotkey, Ppm, ZipCode
+from sn46.mechanism.parquetfile import FileSchemaFault, FileSizeFault, decode
+from sn46.mechanism.reasons import Code, Reason
+from sn46.mechanism.signing import verify_document
+from sn46.mechanism.submission import (
+    EPOCH_METADATA,
+    MAX_FILE_BYTES,
+    NONCE_METADATA,
+    Manifest,
+    ManifestFile,
+    ObjectInfo,
+    load_document,
+    miner_file_key,
+    parse_manifest,
+)
+from sn46.mechanism.times import format_time
+
+DUPLICATE_PERCENT: Final = 1
+OUT_OF_RANGE_PERCENT: Final = 5
+MIN_PRICE: Final = 1_000
+MAX_PRICE: Final = 100_000_000
+MAX_BEDROOMS: Final = 50
+MAX_CENTROID_KM: Final = 50.0
+EARTH_RADIUS_KM: Final = 6371.0088
+MAX_ROWS_FLOOR: Final = 10_000
+MAX_ROWS_FACTOR: Final = 10
+"""A file may hold ten times what its ZIP is expected to have, and always 10,000 rows: the limit
+scales with the assignment, so that a big honest miner never meets it."""
+
+# What later steps need of every participant's rows; the rest is read again where it is needed.
+KEPT_COLUMNS: Final = (
+    "listing_id",
+    "address_key",
+    "zipcode",
+    "sale_price",
+    "living_area_sqft",
+)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A frozen object with its bytes."""
+
+    info: ObjectInfo
+    body: bytes
+
+
+@dataclass(frozen=True)
+class QuickResult:
+    """What quick validation found. Counts and scores are None where their step was not reached.
+
+    ``kept`` has KEPT_COLUMNS, one line a kept row, in order of key and row; it is empty for an
+    invalid submission.
+    """
+
+    hotkey: Hotkey
+    submission_time: datetime | None
+    rows: int | None
+    duplicates: int | None
+    out_of_range: int | None
+    zipcodes: int | None
+    completeness: Ppm | None
+    volume: Ppm | None
+    participant: bool
+    reasons: tuple[Reason, ...]
+    kept: pl.DataFrame
+
+    @property
+    def valid(self) -> bool:
+        return all(reason.code == Code.BELOW_MIN_VOLUME for reason in self.reasons)
+
+    @property
+    def rows_kept(self) -> int | None:
+        if self.rows is None or self.duplicates is None or self.out_of_range is None:
+            return None
+        return self.rows - self.duplicates - self.out_of_range
+
+
+class _Reasons:
+    """Collects reasons; the first few details of a code are kept, all are counted."""
+
+    def __init__(self) -> None:
+        self._found: dict[Code, tuple[int, list[str]]] = {}
+
+    def add(self, code: Code, detail: str, count: int = 1) -> None:
+        counted, details = self._found.get(code, (0, []))
+        if len(details) < 3:
+            details.append(detail)
+        self._found[code] = (counted + count, details)
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def result(self) -> tuple[Reason, ...]:
+        return tuple(
+            Reason(code, count, " ".join(details)) for code, (count, details) in self._found.items()
+        )
+
+
+def examine(
+    assignment: Assignment,
+    view: ChainView,
+    hotkey: Hotkey,
+    manifest: Upload | None,
+    files: Mapping[str, Upload],
+) -> QuickResult:
+    """Judge one submission.
+
+    Args:
+        assignment: the epoch's assignment.
+        view: the chain at the epoch's validation block.
+        hotkey: whose folder it is.
+        manifest: the frozen manifest.json, None where there is none.
+        files: the frozen objects of the folder by key; only those the manifest names are read.
+    """
+    reasons = _Reasons()
+    if not view.is_registered(hotkey):
+        reasons.add(
+            Code.HOTKEY_NOT_REGISTERED,
+            f"The hotkey was not registered on subnet {view.netuid} at block {view.block.number}.",
+        )
+    parsed = _check_manifest(assignment, hotkey, manifest, reasons)
+    time = manifest.info.last_modified if manifest else None
+    if parsed is None or reasons:
+        return _stopped(hotkey, time, reasons)
+    frames = _read_files(assignment, hotkey, parsed, files, reasons)
+    if reasons:
+        return _stopped(hotkey, time, reasons)
+    rows = judge_rows(assignment, frames)
+    _check_rows(rows, reasons)
+    return _result(assignment, hotkey, time, rows, reasons)
+
+
+def kept_listings(
+    assignment: Assignment, hotkey: Hotkey, manifest: Upload, files: Mapping[str, Upload]
+) -> pl.DataFrame:
+    """The kept rows of a submission that ``examine`` found valid, with all columns of the
+    listing schema and ``address_key``, in the order of ``QuickResult.kept``.
+
+    Raises:
+        SubmissionError: where the submission is not the valid one that it was.
+    """
+    reasons = _Reasons()
+    parsed = _check_manifest(assignment, hotkey, manifest, reasons)
+    frames = _read_files(assignment, hotkey, parsed, files, reasons) if parsed else []
+    if reasons or parsed is None:
+        raise SubmissionError(
+            f"The submission of {hotkey} is no longer what it was when it was validated."
+        )
+    rows = judge_rows(assignment, frames)
+    return rows.filter(pl.col("in_range") & ~pl.col("duplicate")).select(*COLUMNS, "address_key")
+
+
+def _stopped(hotkey: Hotkey, time: datetime | None, reasons: _Reasons) -> QuickResult:
+    return QuickResult(
+        hotkey=hotkey,
+        submission_time=time,
+        rows=None,
+        duplicates=None,
+        out_of_range=None,
+        zipcodes=None,
+        completeness=None,
+        volume=None,
+        participant=False,
+        reasons=reasons.result(),
+        kept=no_kept_rows(),
+    )
+
+
+def no_kept_rows() -> pl.DataFrame:
+    """An empty frame of KEPT_COLUMNS."""
+    types = {**SCHEMA, "address_key": pl.String()}
+    return pl.DataFrame(schema={column: types[column] for column in KEPT_COLUMNS})
+
+
+def _check_manifest(
+    assignment: Assignment, hotkey: Hotkey, upload: Upload | None, reasons: _Reasons
+) -> Manifest | None:
+    epoch = assignment.epoch
+    if upload is None:
+        reasons.add(
+            Code.MANIFEST_MISSING,
+            f"No manifest.json was uploaded before the deadline {format_time(epoch.end)}. "
+            "Uploads after it are refused by the store.",
+        )
+        return None
+    if upload.info.last_modified > epoch.end:
+        reasons.add(
+            Code.LATE,
+            f"The store received manifest.json at {format_time(upload.info.last_modified)}, after "
+            f"the deadline {format_time(epoch.end)}.",
+        )
+    try:
+        document = load_document(upload.body, "manifest.json")
+        manifest = parse_manifest(document)
+    except SubmissionError as error:
+        reasons.add(Code.MANIFEST_SIGNATURE, f"{error} So it carries no signature that holds.")
+        return None
+    if not verify_document(document, hotkey):
+        reasons.add(
+            Code.MANIFEST_SIGNATURE,
+            "The signature in manifest.json is missing or is not of this hotkey.",
+        )
+    if manifest.miner_hotkey != hotkey:
+        reasons.add(
+            Code.MANIFEST_SIGNATURE,
+            f"manifest.json is of another hotkey ({manifest.miner_hotkey[:48]}).",
+        )
+    if manifest.epoch_id != epoch.id:
+        reasons.add(
+            Code.EPOCH_MISMATCH,
+            f"manifest.json is for epoch {manifest.epoch_id[:32]}, this is {epoch.id}.",
+        )
+    if manifest.nonce != assignment.nonce:
+        reasons.add(
+            Code.NONCE_MISMATCH, "The nonce in manifest.json is not the nonce of this epoch."
+        )
+    _check_metadata(assignment, upload.info, "manifest.json", reasons)
+    return manifest
+
+
+def _check_metadata(assignment: Assignment, info: ObjectInfo, name: str, reasons: _Reasons) -> None:
+    if info.metadata.get(NONCE_METADATA) != assignment.nonce:
+        reasons.add(Code.NONCE_MISMATCH, f"{name} was not uploaded with the nonce of this epoch.")
+    if info.metadata.get(EPOCH_METADATA) != assignment.epoch_id:
+        reasons.add(
+            Code.EPOCH_MISMATCH, f"{name} was not uploaded for epoch {assignment.epoch_id}."
+        )
+
+
+def _read_files(
+    assignment: Assignment,
+    hotkey: Hotkey,
+    manifest: Manifest,
+    files: Mapping[str, Upload],
+    reasons: _Reasons,
+) -> list[tuple[ZipCode, pl.DataFrame]]:
+    """Every file of the manifest, decoded, in the order of keys."""
+    assigned = {z.zipcode: z for z in assignment.zipcodes}
+    frames: list[tuple[ZipCode, pl.DataFrame]] = []
+    for entry in sorted(manifest.files, key=lambda f: f.key):
+        zip_ = assigned.get(entry.zipcode)
+        if zip_ is None:
+            reasons.add(
+                Code.WRONG_ZIPCODE,
+                f"ZIP {entry.zipcode} is not assigned in this epoch.",
+                max(1, entry.rows),
+            )
+            continue
+        upload = _find_file(assignment, hotkey, entry, files, reasons)
+        if upload is None:
+            continue
+        frame = _decode_file(zip_, entry, upload, reasons)
+        if frame is not None:
+            frames.append((entry.zipcode, frame))
+    return frames
+
+
+def _find_file(
+    assignment: Assignment,
+    hotkey: Hotkey,
+    entry: ManifestFile,
+    files: Mapping[str, Upload],
+    reasons: _Reasons,
+) -> Upload | None:
+    name = f"zipcode={entry.zipcode}/listings.parquet"
+    upload = files.get(entry.key)
+    if entry.key != miner_file_key(hotkey, assignment.epoch_id, entry.zipcode) or upload is None:
+        reasons.add(
+            Code.FILE_MISSING, f"{name} is named in manifest.json but does not stand in its place."
+        )
+        return None
+    if upload.info.last_modified > assignment.epoch.end:
+        reasons.add(
+            Code.LATE,
+            f"{name} reached the store at {format_time(upload.info.last_modified)}, after the "
+            f"deadline {format_time(assignment.epoch.end)}.",
+        )
+        return None
+    _check_metadata(assignment, upload.info, name, reasons)
+    return upload
+
+
+def most_rows(zip_: AssignedZip) -> int:
+    """How many rows a file of this ZIP may hold."""
+    return max(MAX_ROWS_FLOOR, MAX_ROWS_FACTOR * zip_.expected_listings)
+
+
+def _decode_file(
+    zip_: AssignedZip, entry: ManifestFile, upload: Upload, reasons: _Reasons
+) -> pl.DataFrame | None:
+    name = f"zipcode={entry.zipcode}/listings.parquet"
+    if max(len(upload.body), upload.info.size) > MAX_FILE_BYTES:
+        reasons.add(Code.FILE_TOO_LARGE, f"{name} has {len(upload.body)} bytes.")
+        return None
+    if len(upload.body) != entry.bytes or sha256_hex(upload.body) != entry.sha256:
+        reasons.add(
+            Code.FILE_HASH_MISMATCH,
+            f"{name} is not the file that manifest.json was signed over (SHA-256 or size differ).",
+        )
+        return None
+    try:
+        frame = decode(upload.body, most_rows=most_rows(zip_))
+    except FileSizeFault as fault:
+        reasons.add(Code.FILE_TOO_LARGE, f"{name}: {fault}.")
+        return None
+    except FileSchemaFault as fault:
+        reasons.add(Code.FILE_SCHEMA, f"{name}: {fault}.")
+        return None
+    if frame.height != entry.rows:
+        reasons.add(
+            Code.FILE_ROWS,
+            f"{name} holds {frame.height} rows; manifest.json says {entry.rows}.",
+            abs(frame.height - entry.rows),
+        )
+        return None
+    return frame
+
+
+def judge_rows(
+    assignment: Assignment, frames: Sequence[tuple[ZipCode, pl.DataFrame]]
+) -> pl.DataFrame:
+    """All rows of a submission, in order of key and row, each judged.
+
+    Args:
+        frames: (the folder's ZIP, rows in the listing schema), in the order of keys.
+
+    Returns:
+        The rows with ``folder``, ``address_key`` (normalised), and the booleans ``wrong_zip``,
+        ``in_range`` and ``duplicate`` (only among rows in range).
+    """
+    if not frames:
+        frames = [(ZipCode(""), pl.DataFrame(schema=dict(SCHEMA)))]
+    rows = pl.concat(
+        [frame.with_columns(pl.lit(zipcode, dtype=pl.String).alias("folder"))
+         for zipcode, frame in frames],
+        how="vertical",
+    )  # fmt: skip
+    floats = [name for name, dtype in SCHEMA.items() if isinstance(dtype, pl.Float64)]
+    rows = rows.with_columns(pl.col(floats).fill_nan(None))
+    rows = _with_centroids(assignment, rows).with_columns(
+        address_key=normalize_addresses(pl.col("address")),
+        wrong_zip=(pl.col("zipcode") != pl.col("folder")).fill_null(value=False),
+        in_range=_in_range(assignment),
+    )
+    kept = rows["in_range"]
+    ranged = rows.filter(kept)
+    repeated = (
+        ~pl.col("listing_id").is_first_distinct()
+        | ~pl.struct("address_key", "zipcode").is_first_distinct()
+    )
+    duplicates = ranged.select(repeated.alias("duplicate"))["duplicate"]
+    marks = pl.Series("duplicate", [False], dtype=pl.Boolean).new_from_index(0, rows.height)
+    if ranged.height:
+        marks = marks.scatter(kept.arg_true(), duplicates)
+    return rows.with_columns(marks.alias("duplicate"))
+
+
+def _with_centroids(assignment: Assignment, rows: pl.DataFrame) -> pl.DataFrame:
+    zips = assignment.zipcodes
+    centroids = pl.DataFrame(
+        {
+            "folder": [z.zipcode for z in zips],
+            "centroid_latitude": [z.latitude for z in zips],
+            "centroid_longitude": [z.longitude for z in zips],
+        },
+        schema={
+            "folder": pl.String(),
+            "centroid_latitude": pl.Float64(),
+            "centroid_longitude": pl.Float64(),
+        },
+    )
+    return rows.join(centroids, on="folder", how="left", maintain_order="left")
+
+
+def _in_range(assignment: Assignment) -> pl.Expr:
+    """Whether a row is in range. A null comparison (an absent optional field) counts as in."""
+    end = assignment.epoch.end
+    earliest = end - timedelta(days=assignment.rules.lookback_days)
+    texts = [name for name in REQUIRED if isinstance(SCHEMA[name], pl.String)]
+    present = pl.all_horizontal(
+        [pl.col(name).is_not_null() for name in REQUIRED]
+        + [pl.col(name).str.strip_chars().str.len_bytes() > 0 for name in texts]
+    )
+    identified = pl.col("listing_id").str.starts_with(pl.concat_str(pl.col("source"), pl.lit(":")))
+    within = [
+        present.fill_null(value=False),
+        identified.fill_null(value=False),
+        pl.col("property_type").is_in(list(PROPERTY_TYPES)).fill_null(value=False),
+        pl.col("sale_price").is_between(MIN_PRICE, MAX_PRICE).fill_null(value=False),
+        pl.col("sale_date").is_between(earliest.date(), end.date()).fill_null(value=False),
+        pl.col("scraped_at").is_between(assignment.epoch.start, end).fill_null(value=False),
+        pl.col("bedrooms").is_between(0, MAX_BEDROOMS).fill_null(value=True),
+        (_distance_km() <= MAX_CENTROID_KM).fill_null(value=True),
+    ]
+    return pl.all_horizontal(within)
+
+
+def _distance_km() -> pl.Expr:
+    """Great-circle distance of a row from its ZIP's centroid (haversine, mean Earth radius)."""
+    to_radians = math.pi / 180
+    lat1, lat2 = pl.col("centroid_latitude") * to_radians, pl.col("latitude") * to_radians
+    half_lat = ((lat2 - lat1) / 2).sin()
+    half_lon = ((pl.col("longitude") - pl.col("centroid_longitude")) * to_radians / 2).sin()
+    a = half_lat * half_lat + lat1.cos() * lat2.cos() * half_lon * half_lon
+    return 2 * EARTH_RADIUS_KM * a.clip(0.0, 1.0).sqrt().arcsin()
+
+
+def _check_rows(rows: pl.DataFrame, reasons: _Reasons) -> None:
+    total = rows.height
+    wrong = int(rows["wrong_zip"].sum())
+    if wrong:
+        strays = rows.filter("wrong_zip").select("zipcode", "folder").row(0)
+        reasons.add(
+            Code.WRONG_ZIPCODE,
+            f"{wrong} of {total} rows are of another ZIP than their folder "
+            f"(such as {str(strays[0])[:12]} in zipcode={strays[1]}).",
+            wrong,
+        )
+    out = total - int(rows["in_range"].sum())
+    if out * 100 > total * OUT_OF_RANGE_PERCENT:
+        reasons.add(
+            Code.OUT_OF_RANGE_OVER_LIMIT,
+            f"{out} of {total} rows are out of range or lack a required field; "
+            f"{OUT_OF_RANGE_PERCENT} % are allowed.",
+            out,
+        )
+    duplicates = int(rows["duplicate"].sum())
+    if duplicates * 100 > total * DUPLICATE_PERCENT:
+        reasons.add(
+            Code.DUPLICATES_OVER_LIMIT,
+            f"{duplicates} of {total} rows repeat an earlier row's listing_id, or its address and "
+            f"ZIP; {DUPLICATE_PERCENT} % are allowed.",
+            duplicates,
+        )
+
+
+def _result(
+    assignment: Assignment,
+    hotkey: Hotkey,
+    time: datetime | None,
+    rows: pl.DataFrame,
+    reasons: _Reasons,
+) -> QuickResult:
+    kept = rows.filter(pl.col("in_range") & ~pl.col("duplicate"))
+    volume = volume_score(assignment, kept)
+    least = assignment.rules.min_volume_percent
+    valid = not reasons
+    participant = valid and volume >= least * PPM // 100
+    if valid and not participant:
+        reasons.add(
+            Code.BELOW_MIN_VOLUME,
+            f"The {kept.height} rows that count make {volume / 10_000:.1f} % of the expected "
+            f"volume; taking part needs {least} %.",
+            kept.height,
+        )
+    return QuickResult(
+        hotkey=hotkey,
+        submission_time=time,
+        rows=rows.height,
+        duplicates=int(rows["duplicate"].sum()),
+        out_of_range=rows.height - int(rows["in_range"].sum()),
+        zipcodes=kept["zipcode"].n_unique(),
+        completeness=completeness_score(kept),
+        volume=volume,
+        participant=participant,
+        reasons=reasons.result(),
+        kept=kept.select(KEPT_COLUMNS) if valid else no_kept_rows(),
+    )
+
+
+def completeness_score(kept: pl.DataFrame) -> Ppm:
+    """filled optional fields × 10^6 // (rows × 16), over the kept rows; 0 for no row.
+
+    A blank text is not a filled field.
+    """
+    if not kept.height:
+        return Ppm(0)
+    filled = 0
+    for name in OPTIONAL:
+        column = pl.col(name)
+        is_filled = column.is_not_null()
+        if isinstance(SCHEMA[name], pl.String):
+            is_filled = is_filled & (column.str.strip_chars().str.len_bytes() > 0)
+        filled += int(kept.select(is_filled.sum()).item())
+    return Ppm(filled * PPM // (kept.height * len(OPTIONAL)))
+
+
+def volume_score(assignment: Assignment, kept: pl.DataFrame) -> Ppm:
+    """Σ over assigned ZIPs of expected × min(rows × 10^6 // cap, 10^6) // Σ expected, where
+    cap = min(expected, SOURCE_RESULT_LIMIT) (mechanism 6)."""
+    counts = dict(kept.group_by("zipcode").len().iter_rows())
+    limit = assignment.rules.source_result_limit
+    total = 0
+    for zip_ in assignment.zipcodes:
+        cap = min(zip_.expected_listings, limit)
+        share = min(counts.get(zip_.zipcode, 0) * PPM // cap, PPM)
+        total += zip_.expected_listings * share
+    return Ppm(total // assignment.total_expected_listings)

@@ -1,0 +1,75 @@
+"""The rules that every assignment carries, so that no two validators can differ (mechanism 3).
+
+They are set by the subnet's owner on the API server; validators and replays take them from the
+assignment, never from their own settings.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, cast
+
+from sn46.mechanism.errors import AssignmentError
+
+RULES_VERSION = 1
+
+Unclaimed = Literal["burn", "redistribute"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """One epoch's rules. Percentages are whole numbers from 0 to 100."""
+
+    version: int = RULES_VERSION
+    lookback_days: int = 1095
+    min_volume_percent: int = 10
+    source_result_limit: int = 1000
+    deep_validation_top: int = 6
+    random_deep_validations: int = 3
+    spot_check_percentage: int = 5
+    spot_check_replicas: int = 3
+    min_accuracy_percent: int = 70
+    max_winners_per_coldkey: int = 1
+    unclaimed: Unclaimed = "burn"
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "unclaimed":
+                if value not in ("burn", "redistribute"):
+                    raise AssignmentError(
+                        f"rules.unclaimed is {value!r}; it must be 'burn' or 'redistribute'."
+                    )
+            elif type(value) is not int or value < 0:
+                raise AssignmentError(f"rules.{field.name} must be a whole number, not {value!r}.")
+        for name in ("min_volume_percent", "spot_check_percentage", "min_accuracy_percent"):
+            if getattr(self, name) > 100:
+                raise AssignmentError(f"rules.{name} is a percentage; it cannot be over 100.")
+        for name in ("lookback_days", "source_result_limit", "max_winners_per_coldkey",
+                     "spot_check_replicas"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise AssignmentError(f"rules.{name} must be at least 1.")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Rules":
+        """Read the ``rules`` object of an assignment.
+
+        Raises:
+            AssignmentError: where a rule is missing or malformed, or where the version is one
+                that this program does not know (it must then be upgraded).
+        """
+        if not isinstance(value, Mapping):
+            raise AssignmentError("The assignment carries no rules.")
+        given = cast(Mapping[str, Any], value)
+        version = given.get("version")
+        if version != RULES_VERSION:
+            raise AssignmentError(
+                f"The assignment follows rules of version {version!r}, and this program knows "
+                f"version {RULES_VERSION}. Upgrade sn46 before the next epoch."
+            )
+        missing = [field.name for field in fields(cls) if field.name not in given]
+        if missing:
+            raise AssignmentError(f"The assignment's rules lack {', '.join(missing)}.")
+        return cls(**{field.name: given[field.name] for field in fields(cls)})

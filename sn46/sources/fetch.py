@@ -1,0 +1,176 @@
+"""HTTP with manners: paced, retried within bounds, over the proxies that work.
+
+What comes back is either an answer of the source or one of the ``SourceError`` kinds, so that an
+adapter never mistakes a refusal or a broken connection for a statement about a home.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import httpx
+
+from sn46.clock import Clock
+from sn46.sources.base import Blocked, SourceChanged, SourceUnavailable
+from sn46.sources.politeness import RetryPolicy, read_retry_after
+from sn46.sources.proxies import AllResting, ProxyPool, Route
+
+_REFUSALS: Final = (403, 429)
+_PROXY_AUTHENTICATION: Final = 407
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the source answered: any status but refusals (403, 429), 407 and 5xx."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+    @property
+    def is_json(self) -> bool:
+        return self.content_type.partition(";")[0].strip().lower() == "application/json"
+
+
+class PoliteClient:
+    """GET requests to one host.
+
+    Args:
+        base_url: scheme, host and port.
+        pool: the ways there; each has its own pace and connections.
+        retry: how often and when a request is tried again.
+        timeout: seconds for one attempt, from connecting to the last byte.
+        local_address: the address of this machine to send from; None leaves it to the system.
+        captcha: whether an answer is a captcha page.
+        seed: of the jitter between attempts.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        clock: Clock,
+        pool: ProxyPool,
+        retry: RetryPolicy,
+        timeout: float,
+        local_address: str | None = None,
+        captcha: Callable[[Answer], bool],
+        seed: str = "retry",
+    ) -> None:
+        self._base_url = base_url
+        self._clock = clock
+        self._pool = pool
+        self._retry = retry
+        self._timeout = timeout
+        self._local_address = local_address
+        self._captcha = captcha
+        self._chance = random.Random(seed)
+        self._clients: dict[Route, httpx.AsyncClient] = {}
+
+    async def get(self, path: str, params: Mapping[str, Any]) -> Answer:
+        """The answer to one request, tried again where it was refused or lost.
+
+        Raises:
+            Blocked: refused at the last attempt too, every proxy rests, or the source asks for a
+                longer wait than ``longest_hold`` (``retry_after`` then says how long).
+            SourceUnavailable: a time-out, a 5xx or a broken connection at the last attempt too.
+        """
+        failures = 0
+        while True:
+            try:
+                return await self._attempt(path, params)
+            except (Blocked, SourceUnavailable) as error:
+                failures += 1
+                if failures >= self._retry.attempts or self._too_long(error):
+                    raise
+            await self._clock.sleep(self._retry.pause(failures, self._chance))
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.aclose()
+        self._clients.clear()
+
+    def _too_long(self, error: Exception) -> bool:
+        """Whether to give up at once: the wait asked for is longer than any that this program
+        makes, and there is no other way to try."""
+        if not isinstance(error, Blocked) or error.retry_after is None:
+            return False
+        return error.retry_after > self._pool.longest_hold and not self._pool.has_other_way
+
+    async def _attempt(self, path: str, params: Mapping[str, Any]) -> Answer:
+        route = await self._route()
+        with route.in_use():
+            asked_at = await route.pace.turn()
+            try:
+                async with asyncio.timeout(self._timeout):
+                    response = await self._client(route).get(path, params=params)
+            except TimeoutError:
+                route.failed()
+                raise SourceUnavailable(
+                    f"{self._base_url} did not answer within {self._timeout:g} s ({route.label})."
+                ) from None
+            except httpx.TransportError as error:
+                route.failed()
+                # The error's own text may quote a proxy's address; its kind says enough.
+                raise SourceUnavailable(
+                    f"The connection to {self._base_url} over {route.label} failed: "
+                    f"{type(error).__name__}."
+                ) from None
+            except (httpx.InvalidURL, httpx.DecodingError) as error:
+                raise SourceChanged(
+                    f"{self._base_url} could not be asked or read: {type(error).__name__}."
+                ) from error
+            answer = Answer(
+                response.status_code, response.headers.get("Content-Type", ""), response.content
+            )
+            wait = read_retry_after(response.headers.get("Retry-After"), self._clock.now())
+            if answer.status in _REFUSALS or self._captcha(answer):
+                route.refused(asked_at, wait)
+                kind = answer.status if answer.status in _REFUSALS else "a captcha"
+                raise Blocked(f"{self._base_url} refuses {route.label}: {kind}.", wait)
+            self._check_reached(answer, route)
+            route.succeeded()
+            return answer
+
+    def _check_reached(self, answer: Answer, route: Route) -> None:
+        if answer.status == _PROXY_AUTHENTICATION:
+            route.failed()
+            raise SourceUnavailable(f"The proxy {route.label} does not accept its credentials.")
+        if answer.status >= 500:
+            route.failed()
+            raise SourceUnavailable(f"{self._base_url} has a fault of its own: {answer.status}.")
+
+    async def _route(self) -> Route:
+        """A route, after waiting for one to end its rest where that is soon."""
+        try:
+            return self._pool.choose()
+        except AllResting as resting:
+            wait = resting.until - self._clock.now()
+            if wait > timedelta(seconds=self._pool.longest_hold):
+                raise Blocked(str(resting), wait.total_seconds()) from None
+        await self._clock.sleep(wait)
+        try:
+            return self._pool.choose()
+        except AllResting as resting:
+            wait = resting.until - self._clock.now()
+            raise Blocked(str(resting), max(0.0, wait.total_seconds())) from None
+
+    def _client(self, route: Route) -> httpx.AsyncClient:
+        client = self._clients.get(route)
+        if client is None:
+            transport = httpx.AsyncHTTPTransport(
+                proxy=route.proxy.url if route.proxy else None,
+                local_address=self._local_address,
+            )
+            client = httpx.AsyncClient(
+                base_url=self._base_url,
+                transport=transport,
+                timeout=httpx.Timeout(self._timeout),
+                headers={"Accept": "application/json"},
+                trust_env=False,
+            )
+            self._clients[route] = client
+        return client
