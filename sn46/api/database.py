@@ -1,6 +1,6 @@
 """The database connection: SQLite in a file by default, PostgreSQL where there are replicas."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib.resources import as_file, files
 from typing import Any
@@ -51,12 +51,12 @@ class Database:
         return self._engine.dialect.name == "sqlite"
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    async def read(self) -> AsyncGenerator[AsyncConnection]:
         async with self._engine.begin() as connection:
             yield connection
 
     @asynccontextmanager
-    async def write(self, *, exclusive: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def write(self, *, exclusive: bool = False) -> AsyncGenerator[AsyncConnection]:
         """A transaction that writes; ``exclusive`` lets one at a time in, over all replicas."""
         async with self._writing.begin() as connection:
             if exclusive and not self.is_sqlite:

@@ -31,6 +31,8 @@ class Metagraph:
         self._view: ChainView | None = None
         self._advanced_at: datetime | None = None
         self.last_error: str | None = None
+        self.asked = asyncio.Event()
+        """Set once the chain was asked for the first time, whatever came of it."""
 
     @property
     def latest(self) -> ChainView | None:
@@ -91,6 +93,7 @@ class Metagraph:
                 if self.last_error is not None:
                     log.info("chain_reachable_again")
                 self.last_error = None
+            self.asked.set()
             await self._clock.sleep(self._pause())
 
     def _pause(self) -> timedelta:

@@ -426,4 +426,6 @@ def _epoch_values(stored: StoredEpoch) -> dict[str, Any]:
 
 
 def _report(row: Mapping[str, Any]) -> Report:
-    return Report(**{**dict(row), "top_3": tuple(row["top_3"])})
+    values = dict(row)
+    values["top_3"] = tuple(values["top_3"])
+    return Report(**values)

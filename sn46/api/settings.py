@@ -111,7 +111,7 @@ class ApiSettings(BaseSettings):
     def _states(cls, value: Any) -> Any:
         if isinstance(value, str):
             names = frozenset(part.strip().upper() for part in value.split(",") if part.strip())
-            return None if not names or names == {"ALL"} else names
+            return None if not names or names == frozenset({"ALL"}) else names
         return value
 
     @field_validator("trusted_proxies", mode="before")

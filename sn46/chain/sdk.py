@@ -10,7 +10,7 @@ import ipaddress
 import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, TypeVar
 
@@ -83,6 +83,7 @@ class SdkChain:
         self._sdk: Any = None
         self._known: OrderedDict[int, Block] = OrderedDict()
         self._block_time: timedelta | None = None
+        self._broken = False
 
     async def view(self) -> ChainView:
         return await self._view((await self.block()).number)
@@ -184,11 +185,18 @@ class SdkChain:
         and keeps them in a file in the user's home.
         """
         async with self._connecting:
+            if self._connected is not None and self._broken:
+                # The SDK's backend, once it has given up, answers nothing any more.
+                _, dead = self._connected
+                self._connected = None
+                with suppress(OSError, self._sdk.BittensorError):
+                    await dead.close()
             if self._connected is None:
                 self._sdk = await asyncio.to_thread(importlib.import_module, "bittensor")
                 substrate = self._make_substrate()
                 with self._translated("connect"):
                     await substrate.connect()
+                self._broken = False
                 self._connected = self._sdk.Client(self._network, substrate=substrate), substrate
             return self._connected
 
@@ -206,6 +214,7 @@ class SdkChain:
         try:
             yield
         except (sdk.RpcConnectionError, sdk.ConnectionNotReady, OSError, TimeoutError) as error:
+            self._broken = True
             raise ChainUnreachable(
                 f"Could not {doing}: the chain does not answer ({error}). Nothing was changed; "
                 "check the endpoint and the network, or wait and try again."
@@ -339,15 +348,22 @@ class SdkChain:
                 intent, signer, wait_for_finalization=self._finalization, wait_for_inclusion=True
             )
         except (sdk.RpcConnectionError, OSError, TimeoutError):
+            self._broken = True
             return None
         except sdk.ChainError as error:
-            # The SDK reports a connection that broke while submitting as a bare ChainError.
-            if error.name is None and error.code is sdk.ErrorCode.UNKNOWN and error.__cause__:
+            if error.__cause__ is not None and self._is_uncertain(error):
                 return None
             raise
-        if not result.success and result.error is not None and result.error.name in _UNCERTAIN:
+        if not result.success and result.block_hash is None and self._is_uncertain(result.error):
             return None
         return result.raise_for_failure()
+
+    def _is_uncertain(self, error: Any) -> bool:
+        """Whether an extrinsic may be in a block for all that. The SDK reports a connection that
+        broke under a submission as an error without name or code, and not as one of its own."""
+        if error is None or error.name in _UNCERTAIN:
+            return True
+        return error.name is None and error.code is self._sdk.ErrorCode.UNKNOWN
 
     async def _lost_update(self, uid: int, after: int) -> int:
         """The block in which this neuron's weights were set or committed, after a lost answer."""

@@ -232,4 +232,14 @@ def _parse(document: Mapping[str, Any], rules: Rules) -> Assignment:
     unsigned = {key: value for key, value in document.items() if key != "signature"}
     if canonical_json(assignment.to_json()) != canonical_json(unsigned):
         raise AssignmentError("The assignment's fields contradict each other.")
+    _check_zipcodes(assignment.zipcodes)
     return assignment
+
+
+def _check_zipcodes(zipcodes: tuple[AssignedZip, ...]) -> None:
+    """What scoring relies on: some ZIPs, each once and in order, each with listings to expect."""
+    names = [z.zipcode for z in zipcodes]
+    if not names or names != sorted(set(names)):
+        raise AssignmentError("The assignment's ZIPs are none, not sorted, or not distinct.")
+    if any(z.expected_listings < 1 for z in zipcodes):
+        raise AssignmentError("The assignment expects no listing of one of its ZIPs.")

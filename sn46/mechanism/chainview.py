@@ -97,10 +97,16 @@ class ChainView:
                         hotkey=Hotkey(str(n["hotkey"])),
                         coldkey=Coldkey(str(n["coldkey"])),
                         stake=int(n["stake"]),
-                        validator_permit=bool(n["validator_permit"]),
+                        validator_permit=_as_bool(n["validator_permit"]),
                     )
                     for n in value["neurons"]
                 ),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ExportError(f"chain.json cannot be read: {error!r}.") from error
+
+
+def _as_bool(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is neither true nor false")
+    return value

@@ -23,6 +23,8 @@ from sn46.mechanism.names import EpochId
 DEFAULT_EPOCH_SECONDS = 14_400
 _DAY = 86_400
 _MIN_EPOCH_SECONDS = 60
+_YEARS = (2, 9998)
+"""Within these, every moment of an epoch and of its neighbours is one that a date can hold."""
 _ID = re.compile(r"(\d{4})-(\d\d)-(\d\d)-(\d\d):(\d\d)", re.ASCII)
 _OLDER_ID = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d)-(\d\d)-(\d\d)", re.ASCII)
 
@@ -50,6 +52,8 @@ class Epoch:
 
     def __post_init__(self) -> None:
         check_epoch_seconds(self.seconds)
+        if not _YEARS[0] <= self.start.year <= _YEARS[1]:
+            raise EpochError(f"No epoch lies in the year {self.start.year}.")
         if self.start.utcoffset() != timedelta(0):
             raise EpochError(f"An epoch's start must be in UTC, not {self.start!r}.")
         midnight = self.start.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -125,7 +129,11 @@ def epoch_at(moment: datetime, seconds: int = DEFAULT_EPOCH_SECONDS) -> Epoch:
 
 def parse_epoch_id(text: str, seconds: int = DEFAULT_EPOCH_SECONDS) -> Epoch:
     """The epoch that an id names: ``2024-03-15-16:00``, or ``2024-03-15T16-00-00`` as older
-    clients write it. Short epochs may start within a minute; the id names its minute.
+    clients write it.
+
+    Both forms name the minute in which the epoch starts: where the length is no whole number of
+    minutes that may be after its first second (an epoch of 90 s starts at 00:01:30 and is called
+    ``…-00:01``). The older form may give the exact second instead.
 
     Raises:
         EpochError: where the text is neither form, no date, or no epoch's start.
@@ -136,17 +144,16 @@ def parse_epoch_id(text: str, seconds: int = DEFAULT_EPOCH_SECONDS) -> Epoch:
             f"{text[:40]!r} is not an epoch id. Write it as 2024-03-15-16:00 "
             "(the start of the epoch in UTC)."
         )
-    parts = [int(part) for part in match.groups()]
+    year, month, day, hour, minute, *second = (int(part) for part in match.groups())
     try:
-        named = datetime(parts[0], parts[1], parts[2], parts[3], parts[4], tzinfo=UTC)
-        started = named + timedelta(seconds=parts[5] if len(parts) == 6 else 59)
-        epoch = epoch_at(started, seconds)
-    except (ValueError, OverflowError) as error:
+        named = datetime(year, month, day, hour, minute, *second, tzinfo=UTC)
+    except ValueError as error:
         raise EpochError(f"{text!r} is not a date and time that exists.") from error
-    exact = len(parts) == 5 or parts[5] == 0 or epoch.start == started
-    if not exact or epoch.start < named:
-        if len(parts) == 6 and parts[5] == 0:
-            return parse_epoch_id(f"{text[:10]}-{parts[3]:02d}:{parts[4]:02d}", seconds)
+    # Epochs are a minute long or longer, so at most one starts within the minute; if one does,
+    # the minute's last second lies in it.
+    names_minute = not any(second)
+    epoch = epoch_at(named + timedelta(seconds=59) if names_minute else named, seconds)
+    if epoch.start != named and not (names_minute and epoch.start > named):
         raise EpochError(
             f"No epoch of {seconds} seconds starts at {text}. Epochs start at whole multiples "
             "of their length counted from 00:00 UTC."

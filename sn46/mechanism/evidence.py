@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -31,6 +31,10 @@ EVIDENCE_SCHEMA: Final[Mapping[str, pl.DataType]] = {
 }
 MAX_EVIDENCE_ROWS: Final = 100_000
 MAX_EVIDENCE_BYTES: Final = 32 * 1024 * 1024
+MAX_DETAIL_CHARACTERS: Final = 500
+"""What is longer is cut: details of others' evidence go into every validator's report."""
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def checks_key(validator: str, epoch_id: str) -> str:
@@ -135,9 +139,21 @@ def _read(
 
 def _checks(frame: pl.DataFrame) -> Iterable[Check]:
     known = [verdict.value for verdict in Verdict]
-    sound = frame.filter(pl.col("verdict").is_in(known) & pl.all_horizontal(pl.all().is_not_null()))
+    sound = frame.filter(
+        pl.col("verdict").is_in(known)
+        # A time that no datetime can hold would not raise here, it would panic.
+        & pl.col("checked_at").is_between(_EARLIEST, _LATEST)
+        & pl.all_horizontal(pl.all().is_not_null())
+    )
     for miner, listing_id, verdict, source, detail, checked_at in sound.iter_rows():
-        yield Check(Hotkey(miner), listing_id, Verdict(verdict), source, detail, checked_at)
+        yield Check(
+            Hotkey(miner),
+            listing_id,
+            Verdict(verdict),
+            source,
+            detail[:MAX_DETAIL_CHARACTERS],
+            checked_at,
+        )
 
 
 class Merged(StrEnum):

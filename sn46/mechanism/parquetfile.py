@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sn46.mechanism.errors import MechanismError
@@ -19,7 +20,10 @@ MAX_ROW_GROUPS: Final = 64
 MAX_DECODED_BYTES_PER_ROW: Final = 16 * 1024
 """A listing is about 300 bytes; a file that decodes to more than this a row is a bomb."""
 
+_compute: Any = pc  # its functions are made at run time, so no type checker knows them
 _CODECS = frozenset({"SNAPPY", "UNCOMPRESSED"})
+_GROWING_ENCODINGS = frozenset({"DELTA_BYTE_ARRAY"})
+"""Each value may repeat all of the one before it, so a page has no bound on what it decodes to."""
 
 
 class FileSchemaFault(MechanismError):
@@ -96,15 +100,46 @@ def _check_sizes(metadata: Any, most_rows: int) -> None:
             f"the file has {metadata.num_row_groups} row groups; {MAX_ROW_GROUPS} are allowed"
         )
     decoded = 0
+    in_groups = 0
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
         decoded += max(0, int(group.total_byte_size))
-        for at in range(group.num_columns):
-            codec = str(group.column(at).compression)
-            if codec not in _CODECS:
-                raise FileSchemaFault(f"a column is compressed with {codec}, not snappy")
+        in_groups += _check_group(group)
+    if in_groups != rows:
+        raise FileSchemaFault(f"the row groups claim {in_groups} rows, the footer {rows}")
+    _check_decoded(decoded, rows)
+
+
+def _check_group(group: Any) -> int:
+    """A row group's rows; its columns must hold as many values and be plainly stored."""
+    rows = int(group.num_rows)
+    for at in range(group.num_columns):
+        column = group.column(at)
+        codec = str(column.compression)
+        if codec not in _CODECS:
+            raise FileSchemaFault(f"a column is compressed with {codec}, not snappy")
+        if _GROWING_ENCODINGS.intersection(column.encodings):
+            raise FileSchemaFault("a column is encoded as DELTA_BYTE_ARRAY; write it plain")
+        if rows < 0 or int(column.num_values) != rows:
+            raise FileSchemaFault("a column chunk holds another number of values than its group")
+    return rows
+
+
+def _check_decoded(decoded: int, rows: int) -> None:
     if decoded > max(1024 * 1024, rows * MAX_DECODED_BYTES_PER_ROW):
         raise FileSizeFault(f"the pages decode to {decoded} bytes for {rows} rows")
+
+
+def _text_bytes(table: Any) -> int:
+    """How many bytes the table's texts will be once each row has its own: a dictionary's long
+    text may stand for every row of the file."""
+    total = 0
+    for column in table.columns:
+        for chunk in column.chunks:
+            if isinstance(chunk, pa.DictionaryArray):
+                lengths = _compute.binary_length(chunk.dictionary).cast(pa.int64())
+                total += int(_compute.sum(lengths.take(chunk.indices)).as_py() or 0)
+    return total
 
 
 def footer_rows(body: bytes) -> int:
@@ -134,10 +169,13 @@ def decode(
         FileSizeFault: more rows, row groups or decoded bytes than allowed.
     """
     try:
-        file = pq.ParquetFile(io.BytesIO(body))
+        texts = [name for name, dtype in schema.items() if isinstance(dtype, pl.String)]
+        file = pq.ParquetFile(io.BytesIO(body), read_dictionary=texts)
         _check_columns(file.schema, schema)
         _check_sizes(file.metadata, most_rows)
         table = file.read(use_threads=False)
+        table.validate(full=True)
+        _check_decoded(_text_bytes(table), table.num_rows)
         wanted = pa.schema([pa.field(name, _arrow_type(t)) for name, t in schema.items()])
         table = table.cast(wanted)
         table.validate(full=True)

@@ -221,12 +221,12 @@ def _check_manifest(
     if manifest.miner_hotkey != hotkey:
         reasons.add(
             Code.MANIFEST_SIGNATURE,
-            f"manifest.json is of another hotkey ({manifest.miner_hotkey[:48]}).",
+            f"manifest.json is of another hotkey ({manifest.miner_hotkey[:48]!r}).",
         )
     if manifest.epoch_id != epoch.id:
         reasons.add(
             Code.EPOCH_MISMATCH,
-            f"manifest.json is for epoch {manifest.epoch_id[:32]}, this is {epoch.id}.",
+            f"manifest.json is for epoch {manifest.epoch_id[:32]!r}, this is {epoch.id}.",
         )
     if manifest.nonce != assignment.nonce:
         reasons.add(
@@ -431,7 +431,7 @@ def _check_rows(rows: pl.DataFrame, reasons: _Reasons) -> None:
         reasons.add(
             Code.WRONG_ZIPCODE,
             f"{wrong} of {total} rows are of another ZIP than their folder "
-            f"(such as {str(strays[0])[:12]} in zipcode={strays[1]}).",
+            f"(such as {str(strays[0])[:12]!r} in zipcode={strays[1]}).",
             wrong,
         )
     out = total - int(rows["in_range"].sum())

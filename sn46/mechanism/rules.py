@@ -11,6 +11,8 @@ from typing import Any, Literal, cast
 from sn46.mechanism.errors import AssignmentError
 
 RULES_VERSION = 1
+MAX_LOOKBACK_DAYS = 36_525
+"""A century: no sale that a portal shows is older, and no date arithmetic overflows."""
 
 Unclaimed = Literal["burn", "redistribute"]
 
@@ -48,6 +50,8 @@ class Rules:
                      "spot_check_replicas"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise AssignmentError(f"rules.{name} must be at least 1.")
+        if self.lookback_days > MAX_LOOKBACK_DAYS:
+            raise AssignmentError(f"rules.lookback_days cannot be over {MAX_LOOKBACK_DAYS}.")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -18,6 +18,9 @@ MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 MAX_FILE_BYTES = 64 * 1024 * 1024
 """No file of one ZIP is near this: 1,000 listings are about 80 kB."""
 
+MAX_COUNT = 10**12
+"""No manifest counts more rows or bytes of one file than this."""
+
 _ZIP = re.compile(r"\d{5}", re.ASCII)
 _HEX64 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -166,6 +169,11 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
     )
 
 
+def _is_count(value: Any) -> bool:
+    # Bounded, so that no sum of them grows past what JSON and tables can hold.
+    return type(value) is int and 0 <= value <= MAX_COUNT
+
+
 def _manifest_file(value: Any) -> ManifestFile:
     if not isinstance(value, Mapping):
         raise SubmissionError("manifest.json: an entry of files is not an object.")
@@ -176,6 +184,6 @@ def _manifest_file(value: Any) -> ManifestFile:
         raise SubmissionError("manifest.json: a file's key or zipcode is malformed.")
     if not isinstance(digest, str) or not _HEX64.fullmatch(digest.lower()):
         raise SubmissionError(f"manifest.json: the sha256 of ZIP {zipcode} is malformed.")
-    if type(rows) is not int or type(size) is not int or rows < 0 or size < 0:
+    if not _is_count(rows) or not _is_count(size):
         raise SubmissionError(f"manifest.json: rows or bytes of ZIP {zipcode} is no count.")
     return ManifestFile(key, cast(ZipCode, zipcode), rows, size, digest.lower())

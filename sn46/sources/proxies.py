@@ -6,7 +6,7 @@ error quotes the text that a proxy was read from.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -225,7 +225,7 @@ class Route:
             self._in_a_row = 0
 
     @contextmanager
-    def in_use(self) -> Iterator["Route"]:
+    def in_use(self) -> Generator["Route"]:
         """Use the route for one request; of a rested one, that request is the trial."""
         trial = self.circuit is Circuit.HALF_OPEN
         self._on_trial = self._on_trial or trial

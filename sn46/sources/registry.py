@@ -48,8 +48,9 @@ def open_source(
     factory = _factory(kind) if colon else None
     if factory is None:
         raise SourceSettingError(
-            f"The source {kind!r} is not known. A source is written KIND:LOCATION, such as "
-            f"portal:http://127.0.0.1:1234; known kinds: {', '.join(source_kinds())}."
+            f"The source {kind!r} {'is not known' if colon else 'has no location'}. It is written "
+            "KIND:LOCATION, such as portal:http://127.0.0.1:1234; known kinds: "
+            f"{', '.join(source_kinds())}."
         )
     try:
         return factory(location, clock, options or SourceOptions())

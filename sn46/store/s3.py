@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -51,6 +52,15 @@ _OBSTORE_NAMES = frozenset(
 """obstore takes these in any letter case as headers, not as metadata."""
 
 _T = TypeVar("_T")
+
+_session_guard = threading.Lock()
+
+
+@lru_cache(maxsize=1)
+def _session() -> boto3.session.Session:
+    """One for all clients, as it holds boto3's parsed model of S3 and no keys of ours. Clients
+    may be shared between threads, their making may not: take the guard."""
+    return boto3.session.Session()
 
 
 @dataclass(frozen=True)
@@ -101,7 +111,10 @@ class S3Access:
 
     def client(self) -> "S3Client":
         """A boto3 client. It may be shared between threads."""
-        session = boto3.session.Session()
+        with _session_guard:
+            return self._new_client(_session())
+
+    def _new_client(self, session: boto3.session.Session) -> "S3Client":
         return session.client(
             "s3",
             endpoint_url=self.address,

@@ -1,0 +1,1 @@
+"""The validator: what was uploaded, checked, scored, published and paid."""

@@ -76,8 +76,11 @@ class ChainFile:
                 f"There is no local chain at {self.path}. Create one first, or correct the path."
             )
         self._lock = threading.Lock()
-        self._reader = self._open()
-        meta = self._meta()
+        try:
+            self._reader = self._open()
+            meta = self._meta()
+        except sqlite3.DatabaseError as error:
+            raise LocalChainError(f"{self.path} is not a local chain: {error}.") from error
         self.netuid = int(meta["netuid"])
         self.tempo = int(meta["tempo"])
         self.blocks = BlockRule(
@@ -150,10 +153,7 @@ class ChainFile:
         return connection
 
     def _meta(self) -> dict[str, str]:
-        try:
-            meta = dict(self._reader.execute("SELECT name, value FROM meta").fetchall())
-        except sqlite3.DatabaseError as error:
-            raise LocalChainError(f"{self.path} is not a local chain: {error}.") from error
+        meta = dict(self._reader.execute("SELECT name, value FROM meta").fetchall())
         if meta.get("format") != _FORMAT:
             raise LocalChainError(
                 f"{self.path} is a local chain of format {meta.get('format')!r}, and this version "

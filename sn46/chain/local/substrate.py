@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from bittensor.balance import Balance
+from bittensor.error_descriptions import DESCRIPTIONS
 from bittensor.result import ChainError as SdkChainError
 from bittensor.result import ConnectionNotReady, ExtrinsicResult, RpcConnectionError
 
@@ -309,9 +310,13 @@ class LocalSubstrate:
         except PoolRejection as rejection:
             error = SdkChainError(str(rejection), rejection.name)
             return ExtrinsicResult(success=False, message=error.message, error=error)
-        except pool.LostSubmission as lost:
-            # The shape in which the SDK's RPC backend reports a broken connection here.
-            raise SdkChainError("The connection timed out.") from TimeoutError(str(lost))
+        except pool.LostSubmission:
+            # As the SDK's RPC backend reports it: by text alone.
+            error = SdkChainError(
+                "Connection dropped while an extrinsic submission was in flight; it may be in "
+                "the pool or on chain already."
+            )
+            return ExtrinsicResult(success=False, message=error.message, error=error)
         if not (wait_for_inclusion or wait_for_finalization):
             return ExtrinsicResult(success=True, message="Submitted (not waiting).")
         while (
@@ -367,12 +372,13 @@ class LocalSubstrate:
                 fee=Balance.from_rao(0),
                 events=[*inclusion.events, _outcome_event(None)],
             )
+        text = DESCRIPTIONS.get(inclusion.error, inclusion.error)
         return ExtrinsicResult(
             success=False,
-            message=inclusion.error,
+            message=text,
             block_hash=block_hash,
             extrinsic_id=extrinsic_id,
-            error=SdkChainError(inclusion.error, inclusion.error),
+            error=SdkChainError(text, inclusion.error),
         )
 
 

@@ -73,9 +73,7 @@ def upgrade() -> None:
     op.create_index("reports_by_start", "reports", ["start"])
     op.create_table(
         "requests",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
         sa.Column("at", _TIME, nullable=False),
         sa.Column("request_id", sa.String(64), nullable=False),
         sa.Column("hotkey", sa.String(64), nullable=False),

@@ -1,0 +1,70 @@
+"""Request bodies: read within a limit, and validated only once the caller is known."""
+
+import json
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from sn46.api.problems import Problem
+
+MAX_BODY_BYTES = 64 * 1024
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+async def read_body(request: Request) -> bytes:
+    """The raw body.
+
+    Raises:
+        Problem: 413 beyond 64 KiB.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise Problem(
+                413, "body_too_large", f"A request body has at most {MAX_BODY_BYTES} bytes."
+            )
+    return bytes(body)
+
+
+def text_field(body: bytes, name: str) -> str | None:
+    """A text field of an unverified JSON body: the header way signs over it. None where there is
+    none."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict):
+        return None
+    value = cast(dict[str, Any], document).get(name)
+    return value if isinstance(value, str) else None
+
+
+def validated(model: type[_Model], body: bytes) -> _Model:
+    """The body as a model.
+
+    Raises:
+        Problem: 422 with every field that is wrong.
+    """
+    try:
+        return model.model_validate_json(body or b"{}")
+    except ValidationError as error:
+        raise invalid(
+            [
+                {"field": ".".join(map(str, item["loc"])) or "body", "message": item["msg"]}
+                for item in error.errors(include_url=False, include_input=False)
+            ]
+        ) from None
+
+
+def invalid(errors: list[dict[str, Any]]) -> Problem:
+    """422 for fields that are wrong; the first one is in the detail."""
+    first = errors[0]
+    return Problem(
+        422,
+        "invalid_request",
+        f"{first['field']}: {first['message']}. Correct it and send the request again.",
+        errors=errors,
+    )

@@ -1,0 +1,178 @@
+"""Access to the two buckets: upload policies and lists of readable objects."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+from fastapi import APIRouter, Request
+
+from sn46.api.bodies import invalid, read_body, text_field, validated
+from sn46.api.identity import Call
+from sn46.api.problems import Problem
+from sn46.api.reading import BucketName
+from sn46.api.records import StoredEpoch
+from sn46.api.services import Services, services_of
+from sn46.api.wire import (
+    MinerUploadBody,
+    ObjectAnswer,
+    ReadAnswer,
+    UploadAnswer,
+    ValidatorReadBody,
+    ValidatorUploadBody,
+    request_body,
+)
+from sn46.mechanism.epochs import Epoch
+from sn46.mechanism.names import Hotkey
+from sn46.mechanism.submission import (
+    EPOCH_METADATA,
+    MAX_FILE_BYTES,
+    NONCE_METADATA,
+    miner_prefix,
+    validator_prefix,
+)
+from sn46.mechanism.times import format_time
+from sn46.store.base import UploadPolicy
+
+router = APIRouter(prefix="/s3-access", tags=["s3-access"])
+
+MAX_RESULT_BYTES = 256 * 1024 * 1024
+"""A validated_data.parquet holds three miners' rows of all ZIPs in one file."""
+
+
+@router.post("/miner-upload", openapi_extra=request_body(MinerUploadBody))
+async def miner_upload(request: Request) -> UploadAnswer:
+    """An upload policy for the caller's own folder of the current epoch. It expires at the
+    submission deadline; asking again gives the same one."""
+    services = services_of(request)
+    raw = await read_body(request)
+    named = text_field(raw, "epoch_id") or "current"
+    call = Call(
+        "miner-upload",
+        services.settings.limit_credentials,
+        (f"s3:miner:upload:{named}",),
+        repeats=True,
+    )
+    caller = await services.authenticator.identify(request, raw, call)
+    body = validated(MinerUploadBody, raw)
+    stored = await services.epochs.begun(body.epoch_id or "current")
+    now = services.outside.clock.now()
+    if now >= stored.epoch.end:
+        raise Problem(
+            409,
+            "epoch_ended",
+            f"The submission deadline of epoch {stored.epoch_id} was "
+            f"{format_time(stored.epoch.end)}. Work on the current epoch.",
+        )
+    issued_at = await services.records.issue(stored.epoch_id, "miner", caller.hotkey, now)
+    policy = services.outside.miners.upload_policy(
+        prefix=miner_prefix(caller.hotkey, stored.epoch_id),
+        expires_at=stored.epoch.end,
+        max_bytes=MAX_FILE_BYTES,
+        metadata=_metadata(stored),
+        now=issued_at,
+    )
+    return _upload_answer(stored, policy)
+
+
+@router.post("/validator-upload", openapi_extra=request_body(ValidatorUploadBody))
+async def validator_upload(request: Request) -> UploadAnswer:
+    """An upload policy for a validator's evidence (to the evidence deadline, E + L/2) or results
+    (to E + L) of an epoch."""
+    services = services_of(request)
+    raw = await read_body(request)
+    call = Call(
+        "validator-upload",
+        services.settings.limit_credentials,
+        ("s3:validator:upload",),
+        validators_only=True,
+        repeats=True,
+    )
+    caller = await services.authenticator.identify(request, raw, call)
+    body = validated(ValidatorUploadBody, raw)
+    stored = await services.epochs.begun(body.epoch_id)
+    return await _validator_policy(services, stored, caller.hotkey, body.purpose)
+
+
+async def _validator_policy(
+    services: Services, stored: StoredEpoch, hotkey: Hotkey, purpose: Literal["evidence", "results"]
+) -> UploadAnswer:
+    deadline = _upload_deadline(stored.epoch, purpose)
+    now = services.outside.clock.now()
+    if now >= deadline:
+        raise Problem(
+            409,
+            "upload_closed",
+            f"The {purpose} of epoch {stored.epoch_id} could be uploaded until "
+            f"{format_time(deadline)}.",
+        )
+    prefix = validator_prefix(hotkey, stored.epoch_id)
+    issued_at = await services.records.issue(stored.epoch_id, purpose, hotkey, now)
+    policy = services.outside.results.upload_policy(
+        prefix=f"{prefix}evidence/" if purpose == "evidence" else prefix,
+        expires_at=deadline,
+        max_bytes=MAX_FILE_BYTES if purpose == "evidence" else MAX_RESULT_BYTES,
+        metadata=_metadata(stored),
+        now=issued_at,
+    )
+    return _upload_answer(stored, policy)
+
+
+@router.post("/validator-read", openapi_extra=request_body(ValidatorReadBody))
+async def validator_read(request: Request, bucket: str = "miners") -> ReadAnswer:
+    """An epoch's objects with presigned addresses, 1,000 a page: miners' submissions
+    (`?bucket=miners`) once the epoch has ended, evidence and reports (`?bucket=results`) once
+    the evidence deadline has passed. Both are shown as they were at their deadline."""
+    services = services_of(request)
+    raw = await read_body(request)
+    named = text_field(raw, "epoch_id") or ""
+    call = Call(
+        "validator-read",
+        services.settings.limit_read,
+        (f"s3:validator:read:{named}",),
+        validators_only=True,
+    )
+    await services.authenticator.identify(request, raw, call)
+    body = validated(ValidatorReadBody, raw)
+    chosen = _bucket_name(bucket)
+    stored = await services.epochs.begun(body.epoch_id)
+    page = await services.reader.page(stored, chosen, body.cursor)
+    return ReadAnswer(
+        epoch_id=stored.epoch_id,
+        bucket=chosen,
+        objects=[
+            ObjectAnswer(
+                key=o.info.key,
+                size=o.info.size,
+                last_modified=o.info.last_modified,
+                metadata=dict(o.info.metadata),
+                url=o.url,
+            )
+            for o in page.objects
+        ],
+        next_cursor=page.next_cursor,
+    )
+
+
+def _upload_deadline(epoch: Epoch, purpose: Literal["evidence", "results"]) -> datetime:
+    return epoch.evidence_deadline if purpose == "evidence" else epoch.results_deadline
+
+
+def _bucket_name(text: str) -> BucketName:
+    if text == "miners" or text == "results":
+        return text
+    raise invalid([{"field": "bucket", "message": "it is miners or results"}])
+
+
+def _metadata(stored: StoredEpoch) -> Mapping[str, str]:
+    return {EPOCH_METADATA: stored.epoch_id, NONCE_METADATA: stored.nonce}
+
+
+def _upload_answer(stored: StoredEpoch, policy: UploadPolicy) -> UploadAnswer:
+    return UploadAnswer(
+        epoch_id=stored.epoch_id,
+        url=policy.url,
+        fields=dict(policy.fields),
+        prefix=policy.prefix,
+        expires_at=policy.expires_at,
+        max_bytes=policy.max_bytes,
+    )

@@ -1,0 +1,95 @@
+"""Assignments and miners' statuses."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from sn46.api.bodies import read_body, text_field, validated
+from sn46.api.identity import Call
+from sn46.api.problems import Problem
+from sn46.api.records import StatusReport, StoredEpoch
+from sn46.api.services import Services, services_of
+from sn46.api.wire import StatusAnswer, StatusBody, request_body
+
+router = APIRouter(prefix="/zipcode-assignments", tags=["assignments"])
+
+
+@router.get("/current")
+async def current_assignment(request: Request) -> Response:
+    """The running epoch's assignment, signed by this server: identical bytes for every caller."""
+    services = services_of(request)
+    call = Call(
+        "current",
+        services.settings.limit_current,
+        ("zipcode:assignment:current", "zipcode:validation:current"),
+        repeats=True,
+    )
+    await services.authenticator.identify(request, b"", call)
+    return await _answer(request, services, await services.epochs.current())
+
+
+@router.get("/epoch/{epoch_id}")
+async def epoch_assignment(request: Request, epoch_id: str) -> Response:
+    """An epoch's assignment; `previous` names the last ended one. It carries the draw's seed
+    once the epoch has ended."""
+    services = services_of(request)
+    call = Call(
+        "epoch",
+        services.settings.limit_epoch,
+        (f"zipcode:validation:{epoch_id}",),
+        validators_only=True,
+        repeats=True,
+    )
+    await services.authenticator.identify(request, b"", call)
+    return await _answer(request, services, await services.epochs.begun(epoch_id))
+
+
+async def _answer(request: Request, services: Services, stored: StoredEpoch) -> Response:
+    served = await services.epochs.served(stored)
+    headers = {"ETag": served.etag, "Cache-Control": "private, no-cache"}
+    known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
+    if served.etag in known:
+        return Response(status_code=304, headers=headers)
+    return Response(served.document, headers=headers, media_type="application/json")
+
+
+@router.post("/status", openapi_extra=request_body(StatusBody))
+async def report_status(request: Request) -> StatusAnswer:
+    """How far a miner is with an epoch. It never goes back from `completed`."""
+    services = services_of(request)
+    raw = await read_body(request)
+    named = text_field(raw, "epoch_id") or ""
+    call = Call("status", services.settings.limit_status, (f"zipcode:status:{named}",))
+    caller = await services.authenticator.identify(request, raw, call)
+    body = validated(StatusBody, raw)
+    if body.miner_hotkey != caller.hotkey:
+        raise Problem(
+            403, "hotkey_mismatch", "miner_hotkey is not the hotkey that signed this request."
+        )
+    stored = await services.epochs.begun(body.epoch_id)
+    now = services.outside.clock.now()
+    if now >= stored.epoch.results_deadline:
+        raise Problem(
+            409, "epoch_closed", f"Epoch {stored.epoch_id} is over; report on the current one."
+        )
+    if body.nonce != stored.nonce:
+        raise Problem(
+            409,
+            "nonce_mismatch",
+            f"The nonce is not that of epoch {stored.epoch_id}. Fetch the assignment again.",
+        )
+    report = StatusReport(
+        epoch_id=stored.epoch_id,
+        hotkey=caller.hotkey,
+        status=body.status,
+        listings_found=body.listings_found,
+        zipcodes_completed=body.zipcodes_completed,
+        s3_upload_complete=body.s3_upload_complete,
+        updated_at=now,
+    )
+    if not await services.records.put_status(report):
+        raise Problem(
+            409,
+            "status_completed",
+            f"The status in epoch {stored.epoch_id} is `completed` already and stays so.",
+        )
+    return StatusAnswer(epoch_id=stored.epoch_id, status=body.status)

@@ -1,0 +1,123 @@
+"""Alive, and fit to serve."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+from fastapi import APIRouter, Request
+from limits.errors import StorageError
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.responses import JSONResponse, Response
+
+from sn46.api.problems import Problem
+from sn46.api.services import Services, services_of
+from sn46.store.base import Bucket, StoreError
+
+router = APIRouter(tags=["health"])
+
+_CHECK_SECONDS = 5
+_GRACE = timedelta(seconds=60)
+
+Check = Callable[[Services], Awaitable[str]]
+
+
+class _Unfit(Exception):
+    """A part that does not do its work; the text says why."""
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> Response:
+    """Whether this server is fit to serve, part by part; 503 where one part is not."""
+    services = services_of(request)
+    names = list(_CHECKS)
+    found = await asyncio.gather(*(_checked(services, _CHECKS[name]) for name in names))
+    parts: dict[str, Any] = {
+        name: {"ok": ok, "detail": detail} for name, (ok, detail) in zip(names, found, strict=True)
+    }
+    ready = all(ok for ok, _ in found)
+    headers = {} if ready else {"Retry-After": "5"}
+    return JSONResponse({"ready": ready, "parts": parts}, 200 if ready else 503, headers)
+
+
+async def _checked(services: Services, check: Check) -> tuple[bool, str]:
+    try:
+        async with asyncio.timeout(_CHECK_SECONDS):
+            return True, await check(services)
+    except TimeoutError:
+        return False, f"did not answer within {_CHECK_SECONDS} s"
+    except _Unfit as error:
+        return False, str(error)
+    except (SQLAlchemyError, StorageError, OSError) as error:
+        return False, f"cannot be reached ({type(error).__name__})"
+
+
+async def _database(services: Services) -> str:
+    await services.records.ping()
+    return "answers"
+
+
+async def _limits(services: Services) -> str:
+    if not await services.limiter.check():
+        raise _Unfit("the counters cannot be reached")
+    return "answers"
+
+
+async def _store(services: Services) -> str:
+    async def ask(bucket: Bucket) -> None:
+        await bucket.objects("readyz/")
+
+    try:
+        await asyncio.gather(ask(services.outside.miners), ask(services.outside.results))
+    except StoreError as error:
+        raise _Unfit(str(error)) from error
+    return "both buckets answer"
+
+
+async def _chain(services: Services) -> str:
+    metagraph = services.metagraph
+    view, age = metagraph.latest, metagraph.age
+    if view is None or age is None:
+        raise _Unfit(f"not seen yet: {metagraph.last_error or 'the first look is under way'}")
+    text = f"block {view.block.number}, {max(0, int(age.total_seconds()))} s old"
+    if not metagraph.is_fresh:
+        raise _Unfit(f"{text}: too old ({metagraph.last_error or 'no new block came'})")
+    return f"{text}, {len(view.neurons)} neurons"
+
+
+async def _epoch(services: Services) -> str:
+    try:
+        stored = await services.epochs.current()
+    except Problem as problem:
+        if problem.code == "no_epoch_yet":
+            return problem.detail
+        raise _Unfit(services.scheduler.last_error or problem.detail) from problem
+    return f"{stored.epoch_id} is drawn"
+
+
+async def _scheduler(services: Services) -> str:
+    scheduler = services.scheduler
+    if scheduler.heartbeat is None:
+        raise _Unfit("has not worked yet")
+    quiet = services.outside.clock.now() - scheduler.heartbeat
+    if quiet > 3 * scheduler.pause + _GRACE:
+        raise _Unfit(f"last worked {int(quiet.total_seconds())} s ago: restart the server")
+    if scheduler.last_error is not None:
+        raise _Unfit(scheduler.last_error)
+    return "works"
+
+
+_CHECKS: dict[str, Check] = {
+    "database": _database,
+    "limits": _limits,
+    "store": _store,
+    "chain": _chain,
+    "epoch": _epoch,
+    "scheduler": _scheduler,
+}

@@ -1,0 +1,269 @@
+"""The epochs: drawn in time, readable only once begun, completed once ended."""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from sn46.api.drawing import Drawer
+from sn46.api.metagraph import Metagraph
+from sn46.api.problems import Problem, unknown_epoch
+from sn46.api.records import Records, StoredEpoch
+from sn46.api.settings import ApiSettings
+from sn46.chain.base import ChainError
+from sn46.clock import Clock
+from sn46.mechanism.assignment import read_assignment
+from sn46.mechanism.canonical import canonical_json, sha256_hex
+from sn46.mechanism.epochs import Epoch, epoch_at, parse_epoch_id
+from sn46.mechanism.errors import DrawError, EpochError, MechanismError
+from sn46.mechanism.signing import Signer, address_of
+from sn46.zipcodes import ZipTableError
+
+log = structlog.get_logger(__name__)
+
+_LONGEST_PAUSE = timedelta(seconds=15)
+_RETRY_PAUSE = timedelta(seconds=2)
+_KEPT = 8
+
+
+@dataclass(frozen=True)
+class Served:
+    """Bytes to send, with the tag that names them."""
+
+    document: bytes
+    etag: str
+
+
+class Epochs:
+    """The drawn epochs as a caller may see them: none before its start."""
+
+    def __init__(
+        self, records: Records, settings: ApiSettings, signer: Signer, clock: Clock
+    ) -> None:
+        self._records = records
+        self._settings = settings
+        self._signer = signer
+        self._clock = clock
+        self._cache: dict[str, StoredEpoch] = {}
+
+    def at(self, moment: datetime) -> Epoch:
+        """The epoch that a moment falls into, drawn or not."""
+        return epoch_at(moment, self._settings.epoch_seconds)
+
+    def is_before_genesis(self, epoch: Epoch) -> bool:
+        genesis = self._settings.epoch_genesis
+        return genesis is not None and epoch.start < genesis
+
+    async def current(self) -> StoredEpoch:
+        """The running epoch.
+
+        Raises:
+            Problem: 404 ``no_epoch_yet`` before the first one, 503 ``epoch_not_drawn`` where its
+                draw failed or is not done yet.
+        """
+        now = self._clock.now()
+        epoch = self.at(now)
+        if self.is_before_genesis(epoch):
+            raise self._no_epoch_yet(now)
+        stored = await self._stored(epoch.id)
+        if stored is None:
+            raise Problem(
+                503,
+                "epoch_not_drawn",
+                f"The ZIP codes of epoch {epoch.id} are not drawn yet. Ask again shortly.",
+                retry_after=min(30, max(1, epoch.seconds // 32)),
+            )
+        return stored
+
+    async def begun(self, text: str) -> StoredEpoch:
+        """An epoch by its id, ``current`` or ``previous``, once it has begun.
+
+        Raises:
+            Problem: 404 where there is none, or it is drawn and has not begun.
+        """
+        if text == "current":
+            return await self.current()
+        now = self._clock.now()
+        try:
+            if text == "previous":
+                epoch = self.at(now).previous()
+            else:
+                epoch = parse_epoch_id(text, self._settings.epoch_seconds)
+        except EpochError as error:
+            raise Problem(404, "unknown_epoch", str(error)) from error
+        stored = None if epoch.start > now else await self._stored(epoch.id)
+        if stored is None:
+            raise unknown_epoch(text)
+        return stored
+
+    async def served(self, stored: StoredEpoch) -> Served:
+        """What is sent for an epoch: with its seed once it has ended."""
+        if self._clock.now() >= stored.epoch.end:
+            stored = await self.revealed(stored)
+        document = stored.revealed_document or stored.document
+        return Served(document, f'"{sha256_hex(document)[:32]}"')
+
+    async def revealed(self, stored: StoredEpoch) -> StoredEpoch:
+        """The epoch with its completed document, which is signed and kept once."""
+        if stored.revealed_document is not None:
+            return stored
+        assignment = read_assignment(json.loads(stored.document))
+        if assignment.api_hotkey != address_of(self._signer):
+            # Drawn under an earlier hotkey of this server, which alone can sign it again.
+            return stored
+        document = assignment.with_seed(stored.seed).sign(self._signer)
+        await self._records.reveal(stored.epoch_id, canonical_json(document))
+        kept = await self._records.epoch(stored.epoch_id)
+        if kept is None:
+            return stored
+        self._keep(kept)
+        return kept
+
+    async def reveal_ended(self) -> None:
+        """Complete what has ended."""
+        for epoch_id in await self._records.unrevealed(self._clock.now()):
+            stored = await self._stored(epoch_id)
+            if stored is not None:
+                await self.revealed(stored)
+
+    async def _stored(self, epoch_id: str) -> StoredEpoch | None:
+        """A stored epoch never changes but for its reveal, so it is read once."""
+        if epoch_id not in self._cache:
+            stored = await self._records.epoch(epoch_id)
+            if stored is None:
+                return None
+            self._keep(stored)
+        return self._cache[epoch_id]
+
+    def _keep(self, stored: StoredEpoch) -> None:
+        self._cache.pop(stored.epoch_id, None)
+        while len(self._cache) >= _KEPT:
+            self._cache.pop(next(iter(self._cache)))
+        self._cache[stored.epoch_id] = stored
+
+    def _no_epoch_yet(self, now: datetime) -> Problem:
+        genesis = self._settings.epoch_genesis or now
+        first = self.at(genesis)
+        if first.start < genesis:
+            first = first.next()
+        wait = int((first.start - now).total_seconds()) + 1
+        return Problem(
+            404,
+            "no_epoch_yet",
+            f"The first epoch is {first.id}; it begins in {wait} s.",
+            retry_after=wait,
+        )
+
+
+class Scheduler:
+    """Draws each epoch an eighth of its length ahead, and at once what is missing."""
+
+    def __init__(
+        self,
+        epochs: Epochs,
+        drawer: Drawer,
+        records: Records,
+        metagraph: Metagraph,
+        settings: ApiSettings,
+        clock: Clock,
+    ) -> None:
+        self._epochs = epochs
+        self._drawer = drawer
+        self._records = records
+        self._metagraph = metagraph
+        self._settings = settings
+        self._clock = clock
+        self._newest: datetime | None = None
+        self._pruned_at: datetime | None = None
+        self.heartbeat: datetime | None = None
+        self.last_error: str | None = None
+
+    @property
+    def pause(self) -> timedelta:
+        """How long one round waits for the next."""
+        return min(_LONGEST_PAUSE, timedelta(seconds=self._settings.epoch_seconds) / 64)
+
+    async def run(self) -> None:
+        """Work for ever. What fails is logged, kept in ``last_error`` and tried again."""
+        await self._metagraph.asked.wait()
+        while True:
+            await self.round()
+            self.heartbeat = self._clock.now()
+            await self._clock.sleep(self._until_next())
+
+    async def round(self) -> None:
+        """One round: draw what is due, complete what has ended, forget old audit entries."""
+        try:
+            await self._draw_due()
+            await self._epochs.reveal_ended()
+            await self._prune()
+        except (MechanismError, ZipTableError, ChainError, SQLAlchemyError, OSError) as error:
+            message = f"{type(error).__name__}: {error}"
+            if message != self.last_error:
+                log.error("epoch_not_ready", error=message)
+            self.last_error = message
+        else:
+            self.last_error = None
+
+    async def _draw_due(self) -> None:
+        now = self._clock.now()
+        current = self._epochs.at(now)
+        due = [current]
+        if now >= current.next().draw_at:
+            due.append(current.next())
+        failure: DrawError | None = None
+        for epoch in due:
+            if self._epochs.is_before_genesis(epoch) or (
+                self._newest is not None and self._newest >= epoch.start
+            ):
+                continue
+            try:
+                await self._draw(epoch)
+            except DrawError as error:
+                failure = error
+        if failure is not None:
+            raise failure
+
+    async def _draw(self, epoch: Epoch) -> None:
+        """Draw one epoch unless it, or a later one, is there: a draw follows from all before it,
+        so none is made afterwards."""
+        self._newest = await self._records.newest_start()
+        if self._newest is not None and self._newest >= epoch.start:
+            return
+        view = self._metagraph.latest
+        if view is None:
+            raise ChainError(
+                "The chain has not been seen since this server started, so it cannot name the "
+                f"validators of epoch {epoch.id}."
+            )
+        inputs = await self._drawer.inputs(epoch, view)
+        stored, zipcodes = await asyncio.to_thread(self._drawer.draw, inputs)
+        kept = await self._records.add_epoch(stored, zipcodes, after=inputs.newest)
+        self._newest = await self._records.newest_start()
+        if kept:
+            log.info(
+                "epoch_drawn",
+                epoch_id=epoch.id,
+                zipcodes=len(zipcodes),
+                listings=stored.total_listings,
+                eligible=stored.eligible,
+                relaxed=list(stored.relaxed),
+            )
+
+    async def _prune(self) -> None:
+        now = self._clock.now()
+        if self._pruned_at is None or now - self._pruned_at >= timedelta(hours=1):
+            await self._records.drop_requests(now - timedelta(days=self._settings.audit_days))
+            self._pruned_at = now
+
+    def _until_next(self) -> timedelta:
+        """To the next moment at which something is due, or the pause where that is sooner."""
+        now = self._clock.now()
+        current = self._epochs.at(now)
+        moments = (current.next().draw_at, current.end)
+        due = [moment - now for moment in moments if moment > now]
+        pause = self.pause if self.last_error is None else min(self.pause, _RETRY_PAUSE)
+        return min([pause, *due])

@@ -1,0 +1,98 @@
+"""All that the routes work with, put together once."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from starlette.requests import Request
+
+from sn46.api.audit import Audit
+from sn46.api.database import Database
+from sn46.api.drawing import Drawer
+from sn46.api.identity import AddressReader, Authenticator, BtauthWay, HeaderWay
+from sn46.api.limiting import Limiter
+from sn46.api.metagraph import Metagraph
+from sn46.api.reading import Reader
+from sn46.api.records import Records
+from sn46.api.schedule import Epochs, Scheduler
+from sn46.api.settings import ApiSettings
+from sn46.api.tables import TableFile
+from sn46.chain.base import Chain
+from sn46.clock import Clock
+from sn46.mechanism.signing import Signer
+from sn46.store.base import Bucket
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What the server is given: time, chain, its own hotkey, and the two buckets."""
+
+    clock: Clock
+    chain: Chain
+    signer: Signer
+    miners: Bucket
+    results: Bucket
+
+
+@dataclass(frozen=True)
+class Services:
+    """The server's parts, wired to each other."""
+
+    settings: ApiSettings
+    outside: Outside
+    database: Database
+    records: Records = field(init=False)
+    limiter: Limiter = field(init=False)
+    metagraph: Metagraph = field(init=False)
+    address_of: AddressReader = field(init=False)
+    authenticator: Authenticator = field(init=False)
+    epochs: Epochs = field(init=False)
+    scheduler: Scheduler = field(init=False)
+    table: TableFile = field(init=False)
+    reader: Reader = field(init=False)
+    audit: Audit = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings, outside = self.settings, self.outside
+        clock, signer = outside.clock, outside.signer
+        records = Records(self.database)
+        limiter = Limiter(settings.limits_storage)
+        refresh = min(settings.metagraph_refresh_seconds, max(2, settings.epoch_seconds // 16))
+        metagraph = Metagraph(
+            outside.chain,
+            clock,
+            max_age=timedelta(seconds=settings.metagraph_max_age_seconds),
+            refresh_every=timedelta(seconds=refresh),
+        )
+        address_of = AddressReader(settings.trusted_proxies)
+        ways = (
+            BtauthWay(
+                clock,
+                limiter,
+                signer.ss58_address,
+                max_age=settings.btauth_max_age_seconds,
+                skew=settings.btauth_skew_seconds,
+            ),
+            HeaderWay(clock),
+        )
+        epochs = Epochs(records, settings, signer, clock)
+        table = TableFile(settings.zipcode_table)
+        drawer = Drawer(records, table, settings, signer, clock)
+        parts = {
+            "records": records,
+            "limiter": limiter,
+            "metagraph": metagraph,
+            "address_of": address_of,
+            "authenticator": Authenticator(ways, metagraph, limiter, settings, address_of),
+            "epochs": epochs,
+            "scheduler": Scheduler(epochs, drawer, records, metagraph, settings, clock),
+            "table": table,
+            "reader": Reader(outside.miners, outside.results, records, settings, clock),
+            "audit": Audit(records, clock),
+        }
+        for name, part in parts.items():
+            object.__setattr__(self, name, part)
+
+
+def services_of(request: Request) -> Services:
+    """The services of the application that a request came to."""
+    return request.app.state.services

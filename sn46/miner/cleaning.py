@@ -1,0 +1,87 @@
+"""What a validator would refuse is left out before it is uploaded: the miner's check of itself.
+
+The rows are judged by the very code that validators run (``sn46.mechanism.quick``).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from sn46.mechanism.assignment import Assignment
+from sn46.mechanism.listings import COLUMNS, listings_frame
+from sn46.mechanism.names import ZipCode
+from sn46.mechanism.quick import judge_rows, most_rows
+
+Frames = Mapping[ZipCode, pl.DataFrame]
+"""Rows in the listing schema by the ZIP whose folder they go into."""
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """The rows that a validator would keep, and how many were left out and why."""
+
+    frames: Frames
+    wrong_zip: int
+    out_of_range: int
+    duplicates: int
+
+    @property
+    def rows(self) -> int:
+        return sum(frame.height for frame in self.frames.values())
+
+    @property
+    def dropped(self) -> int:
+        return self.wrong_zip + self.out_of_range + self.duplicates
+
+
+def clean(assignment: Assignment, frames: Frames) -> Cleaned:
+    """Drop rows of another ZIP than their folder, out of range, or repeated, in the order in
+    which validators read them, so that of two equal rows the same one stays. ZIPs that are not
+    assigned, and rows beyond what a file may hold, are left out too."""
+    in_order: Sequence[tuple[ZipCode, pl.DataFrame]] = sorted(
+        frames.items(), key=lambda item: item[0]
+    )
+    judged = judge_rows(assignment, in_order)
+    # Strays are taken out first: a home that two folders hold is a duplicate only within its own.
+    strays = judged["wrong_zip"]
+    if strays.any():
+        home = judged.filter(~pl.col("wrong_zip"))
+        in_order = [
+            (zipcode, home.filter(pl.col("folder") == zipcode).select(COLUMNS))
+            for zipcode, _ in in_order
+        ]
+        judged = judge_rows(assignment, in_order)
+    kept = judged.filter(pl.col("in_range") & ~pl.col("duplicate"))
+    most = {zip_.zipcode: most_rows(zip_) for zip_ in assignment.zipcodes}
+    return Cleaned(
+        frames={
+            zipcode: kept.filter(pl.col("folder") == zipcode).select(COLUMNS).head(most[zipcode])
+            for zipcode, _ in in_order
+            if zipcode in most
+        },
+        wrong_zip=int(strays.sum()),
+        out_of_range=judged.height - int(judged["in_range"].sum()),
+        duplicates=int(judged["duplicate"].sum()),
+    )
+
+
+def fitting_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[pl.DataFrame, int]:
+    """The rows that fit the listing schema's types, as a frame, and how many do not.
+
+    One value of another type must not cost a ZIP all its rows.
+    """
+    try:
+        return listings_frame([dict(row) for row in rows]), 0
+    except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError):
+        fitting = [dict(row) for row in rows if _fits(row)]
+        return listings_frame(fitting), len(rows) - len(fitting)
+
+
+def _fits(row: Mapping[str, Any]) -> bool:
+    try:
+        listings_frame([dict(row)])
+    except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError):
+        return False
+    return True

@@ -1,0 +1,202 @@
+"""Scraping an epoch's ZIPs, several at a time, until all are done or time is up."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import structlog
+
+from sn46.clock import Clock, sleep_until
+from sn46.mechanism.assignment import AssignedZip, Assignment
+from sn46.miner.cleaning import Cleaned, clean, fitting_rows
+from sn46.miner.progress import Progress
+from sn46.miner.spool import EpochSpool, ScrapedZip
+from sn46.sources.base import ListingSource, SearchQuery, SourceError
+from sn46.sources.splitting import IncompleteSearch
+
+FIRST_PAUSE: Final = timedelta(seconds=2)
+LONGEST_PAUSE: Final = timedelta(seconds=60)
+_LEAST_ZIP_SECONDS: Final = 30.0
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Manners:
+    """``concurrency`` ZIPs are scraped at a time; one that failed is tried ``attempts`` times in
+    all, and more often only while there is no row of any ZIP."""
+
+    concurrency: int = 6
+    attempts: int = 2
+
+
+class Collector:
+    """Fills an epoch's spool. What the spool holds already is not asked for again.
+
+    Cancelling keeps what was found so far; so does running out of time.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[ListingSource],
+        *,
+        clock: Clock,
+        progress: Progress,
+        manners: Manners | None = None,
+    ) -> None:
+        if not sources:
+            raise ValueError("a miner needs at least one source")
+        self._sources = tuple(sources)
+        self._clock = clock
+        self._progress = progress
+        self._manners = manners or Manners()
+
+    async def collect(
+        self,
+        assignment: Assignment,
+        zips: Sequence[AssignedZip],
+        spool: EpochSpool,
+        until: datetime,
+    ) -> None:
+        """Scrape ``zips`` in their order, and stop at ``until`` with what is there.
+
+        Raises:
+            SpoolError: where the disk is full or not writable.
+        """
+        work = _Epoch(self._sources, assignment, spool, self._clock, self._progress, len(zips))
+        work.show()
+        pause, attempt = FIRST_PAUSE, 0
+        while (open_zips := work.unfinished(zips)) and self._clock.now() < until:
+            if attempt >= self._manners.attempts and work.has_rows():
+                break
+            if attempt:
+                await sleep_until(self._clock, min(self._clock.now() + pause, until))
+                pause = min(2 * pause, LONGEST_PAUSE)
+            attempt += 1
+            await self._pass(work, open_zips, until)
+
+    async def _pass(self, work: "_Epoch", zips: Iterable[AssignedZip], until: datetime) -> None:
+        waiting = iter(zips)
+
+        async def worker() -> None:
+            for zip_ in waiting:
+                await work.scrape(zip_, until)
+
+        workers = asyncio.gather(*(worker() for _ in range(self._manners.concurrency)))
+        timer = asyncio.ensure_future(sleep_until(self._clock, until))
+        try:
+            await asyncio.wait({workers, timer}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            # A gather that is cancelled ends only after each of its workers has kept its rows.
+            workers.cancel()
+            await asyncio.gather(timer, return_exceptions=True)
+            ended = (await asyncio.gather(workers, return_exceptions=True))[0]
+        if isinstance(ended, BaseException) and not isinstance(ended, asyncio.CancelledError):
+            raise ended
+
+
+class _Epoch:
+    """The scraping of one epoch."""
+
+    def __init__(
+        self,
+        sources: Sequence[ListingSource],
+        assignment: Assignment,
+        spool: EpochSpool,
+        clock: Clock,
+        progress: Progress,
+        total: int,
+    ) -> None:
+        self._sources = sources
+        self._assignment = assignment
+        self._spool = spool
+        self._clock = clock
+        self._progress = progress
+        self._total = total
+        self._records = spool.scraped()
+
+    def unfinished(self, zips: Iterable[AssignedZip]) -> list[AssignedZip]:
+        return [z for z in zips if (r := self._records.get(z.zipcode)) is None or not r.complete]
+
+    def has_rows(self) -> bool:
+        return any(record.rows for record in self._records.values())
+
+    def show(self) -> None:
+        records = self._records.values()
+        self._progress.update(
+            zips_total=self._total,
+            zips_done=sum(record.complete for record in records),
+            zips_failed=sum(not record.complete for record in records),
+            rows=sum(record.rows for record in records),
+        )
+
+    async def scrape(self, zip_: AssignedZip, until: datetime) -> None:
+        """One ZIP from every source. It takes at most half of the time that is left when it
+        begins, so that one that hangs costs its own rows and not the others'."""
+        rows: list[dict[str, Any]] = []
+        left = (until - self._clock.now()).total_seconds()
+        seconds = max(_LEAST_ZIP_SECONDS, left / 2)
+        try:
+            async with asyncio.timeout(seconds):
+                notes = [await self._search(source, zip_, rows) for source in self._sources]
+        except TimeoutError:
+            self._keep(zip_, rows, False, f"it took longer than {seconds:.0f} s")
+        except asyncio.CancelledError:
+            self._keep(zip_, rows, False, "it was not finished when scraping stopped")
+            raise
+        else:
+            faults = [text for complete, text in notes if not complete]
+            told = "; ".join(text for _, text in notes if text)
+            self._keep(zip_, rows, not faults, told)
+
+    async def _search(
+        self, source: ListingSource, zip_: AssignedZip, rows: list[dict[str, Any]]
+    ) -> tuple[bool, str]:
+        """Add a source's rows. Returns whether it gave all that it will, and what is to be said."""
+        end = self._assignment.epoch.end
+        lookback = timedelta(days=self._assignment.rules.lookback_days)
+        query = SearchQuery(zip_.zipcode, (end - lookback).date(), end.date())
+        try:
+            async for batch in source.search(query):
+                now = self._clock.now()
+                rows.extend({**row, "scraped_at": row.get("scraped_at") or now} for row in batch)
+        except IncompleteSearch as error:
+            return True, str(error)  # asking again would show the same
+        except SourceError as error:
+            return False, str(error)
+        return True, ""
+
+    def _keep(
+        self, zip_: AssignedZip, rows: list[dict[str, Any]], complete: bool, note: str
+    ) -> None:
+        frame, misfits = fitting_rows(rows)
+        cleaned = clean(self._assignment, {zip_.zipcode: frame})
+        kept = cleaned.frames.get(zip_.zipcode, frame.clear())
+        before = self._records.get(zip_.zipcode)
+        if complete or before is None or kept.height > before.rows:
+            record = self._spool.save_scraped(zip_.zipcode, kept, complete=complete, note=note)
+            self._records[zip_.zipcode] = record
+        self._tell(zip_, self._records[zip_.zipcode], cleaned, misfits, note)
+        self.show()
+
+    def _tell(
+        self, zip_: AssignedZip, record: ScrapedZip, cleaned: Cleaned, misfits: int, note: str
+    ) -> None:
+        facts: dict[str, Any] = {
+            "zipcode": zip_.zipcode,
+            "rows": record.rows,
+            "expected": zip_.expected_listings,
+        }
+        if cleaned.dropped or misfits:
+            facts |= {
+                "out_of_range": cleaned.out_of_range + misfits,
+                "duplicates": cleaned.duplicates,
+                "wrong_zip": cleaned.wrong_zip,
+            }
+        if note:
+            _log.warning("a ZIP is incomplete", **facts, reason=note)
+        else:
+            _log.info("a ZIP is done", **facts)

@@ -1,0 +1,167 @@
+"""Uploading a finished package: the files, and last of all the manifest."""
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+import httpx
+import structlog
+
+from sn46.clock import Clock, sleep_until
+from sn46.mechanism.assignment import Assignment
+from sn46.mechanism.canonical import sha256_hex
+from sn46.mechanism.names import Hotkey
+from sn46.mechanism.submission import (
+    Manifest,
+    load_document,
+    manifest_key,
+    miner_prefix,
+    parse_manifest,
+)
+from sn46.miner.progress import Progress
+from sn46.miner.spool import EpochSpool
+from sn46.store.base import StoreError, UploadPolicy, UploadRefused
+from sn46.store.upload import upload_object
+
+UPLOADS_AT_A_TIME: Final = 4
+_POLICIES: Final = 3
+_PAUSE: Final = timedelta(seconds=1)
+_JSON: Final = "application/json"
+_PARQUET: Final = "application/vnd.apache.parquet"
+
+_log = structlog.get_logger()
+
+
+class DeliveryFailed(Exception):
+    """The package is not with the store, and cannot be any more. The message says why."""
+
+
+class PolicyGiver(Protocol):
+    """Whoever gives upload policies for the current epoch: the API, asked patiently."""
+
+    async def __call__(self, until: datetime) -> UploadPolicy:
+        """
+        Raises:
+            DeliveryFailed: where there is none to be had before ``until``.
+        """
+        ...
+
+
+class Delivery:
+    """Uploads one epoch's package. What the spool knows to be uploaded is not sent again."""
+
+    def __init__(
+        self,
+        *,
+        hotkey: Hotkey,
+        policies: PolicyGiver,
+        http: httpx.AsyncClient,
+        clock: Clock,
+        progress: Progress,
+    ) -> None:
+        self._hotkey = hotkey
+        self._policies = policies
+        self._http = http
+        self._clock = clock
+        self._progress = progress
+
+    async def deliver(
+        self, assignment: Assignment, spool: EpochSpool, manifest: bytes, manifest_at: datetime
+    ) -> Manifest:
+        """Upload what the manifest names, wait until ``manifest_at``, and upload the manifest.
+
+        Raises:
+            DeliveryFailed: where the store refuses for good, or the deadline passed first.
+            SpoolError: where the package on disk is damaged.
+        """
+        named = parse_manifest(load_document(manifest, "manifest.json"))
+        session = _Session(
+            assignment, self._hotkey, spool, self._policies, self._http, self._clock, self._progress
+        )
+        waiting = iter(named.files)
+
+        async def worker() -> None:
+            for file in waiting:
+                await session.put(file.key, spool.packaged(file), _PARQUET)
+
+        async with asyncio.TaskGroup() as group:
+            workers = [group.create_task(worker()) for _ in range(UPLOADS_AT_A_TIME)]
+        del workers
+        await sleep_until(self._clock, manifest_at)
+        await session.put(manifest_key(self._hotkey, assignment.epoch_id), manifest, _JSON)
+        return named
+
+
+class _Session:
+    """The uploads of one epoch under one policy, replaced by a newer one where that may help."""
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        hotkey: Hotkey,
+        spool: EpochSpool,
+        policies: PolicyGiver,
+        http: httpx.AsyncClient,
+        clock: Clock,
+        progress: Progress,
+    ) -> None:
+        self._deadline = assignment.submission_deadline
+        self._prefix = miner_prefix(hotkey, assignment.epoch_id)
+        self._spool = spool
+        self._policies = policies
+        self._http = http
+        self._clock = clock
+        self._progress = progress
+        self._policy: UploadPolicy | None = None
+        self._policies_left = _POLICIES
+        self._asking = asyncio.Lock()
+        self._uploaded = spool.uploaded()
+        progress.update(files_uploaded=len(self._uploaded))
+
+    async def put(self, key: str, body: bytes, content_type: str) -> None:
+        digest = sha256_hex(body)
+        if self._uploaded.get(key) == digest:
+            return
+        policy = await self._current_policy(None)
+        while True:
+            try:
+                await upload_object(self._http, policy, key, body, content_type=content_type)
+            except UploadRefused as error:
+                policy = await self._after_refusal(policy, error)
+            except StoreError as error:
+                if self._clock.now() >= self._deadline:
+                    raise DeliveryFailed(str(error)) from error
+                _log.warning("the store cannot be reached; trying on", error=str(error))
+                await self._clock.sleep(_PAUSE)
+            else:
+                break
+        self._uploaded[key] = digest
+        self._spool.save_uploaded(self._uploaded)
+        self._progress.update(files_uploaded=len(self._uploaded))
+        _log.debug("uploaded", key=key, bytes=len(body))
+
+    async def _after_refusal(self, policy: UploadPolicy, error: UploadRefused) -> UploadPolicy:
+        """A newer policy after one was refused, while there is time and hope."""
+        if self._clock.now() >= self._deadline:
+            _log.error("the store refused an upload after the deadline", error=str(error))
+            raise DeliveryFailed(str(error)) from error
+        if error.code == "EntityTooLarge" or (policy is self._policy and not self._policies_left):
+            _log.error("the store refused an upload", error=str(error))
+            raise DeliveryFailed(str(error)) from error
+        _log.warning("the store refused an upload; asking for a new policy", error=str(error))
+        return await self._current_policy(policy)
+
+    async def _current_policy(self, refused: UploadPolicy | None) -> UploadPolicy:
+        """The policy in use; a new one where there is none yet or it is the one refused."""
+        async with self._asking:
+            if self._policy is None or self._policy is refused:
+                self._policies_left -= 1
+                policy = await self._policies(self._deadline)
+                if policy.prefix != self._prefix:
+                    raise DeliveryFailed(
+                        f"The API gives credentials for {policy.prefix} now, not for "
+                        f"{self._prefix}: the epoch is over there. Check this machine's clock if "
+                        "it is not over here."
+                    )
+                self._policy = policy
+            return self._policy

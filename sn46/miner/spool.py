@@ -1,0 +1,278 @@
+"""The miner's work on disk, so that a crash costs no work and nothing is done twice.
+
+Under ``DATA_DIR/{hotkey}/{epoch}/``, each file written whole or not at all::
+
+    epoch.json               which assignment this is: its epoch and its nonce
+    scraped/98103.parquet    the rows of a ZIP, then 98103.json: that they are finished
+    package/98103.parquet    the files to upload, then manifest.json: signed over them
+    uploaded.json            what the store has: {key: sha256}
+    outcome.json             that the epoch is over for this miner, and how it went
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import polars as pl
+
+from sn46.mechanism.assignment import Assignment
+from sn46.mechanism.canonical import sha256_hex
+from sn46.mechanism.errors import MechanismError
+from sn46.mechanism.listings import SCHEMA, write_listings
+from sn46.mechanism.names import EpochId, Hotkey, ZipCode
+from sn46.mechanism.parquetfile import decode
+from sn46.mechanism.submission import ManifestFile, miner_file_key
+
+_KEPT_EPOCHS = 12
+_MOST_ROWS = 1_000_000
+
+
+class SpoolError(Exception):
+    """The spool cannot be used. The message says what to do."""
+
+
+@dataclass(frozen=True)
+class ScrapedZip:
+    """What was found in one ZIP. ``note`` says in words what is missing where it is not all."""
+
+    zipcode: ZipCode
+    rows: int
+    complete: bool
+    note: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an epoch ended for this miner. ``at`` is RFC 3339; ``detail`` says why in words."""
+
+    result: Literal["submitted", "failed"]
+    at: str
+    detail: str
+    rows: int
+    zipcodes: int
+
+
+class Spool:
+    """All epochs of one hotkey. One process at a time: the directory is locked until ``close``,
+    and the kernel unlocks it when the process dies."""
+
+    def __init__(self, data_dir: Path, hotkey: Hotkey) -> None:
+        """
+        Raises:
+            SpoolError: where the directory cannot be written, or another miner works in it.
+        """
+        self._root = data_dir / hotkey
+        self._hotkey = hotkey
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SpoolError(
+                f"The spool {self._root} cannot be written ({error.strerror}). Give DATA_DIR a "
+                "directory of its own that this user may write."
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            raise SpoolError(
+                f"Another process mines with hotkey {hotkey} in {self._root}. Stop it first."
+            ) from error
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+    def epoch(self, assignment: Assignment) -> "EpochSpool":
+        """The spool of one assignment, as an earlier run left it. Old epochs are removed.
+
+        Raises:
+            SpoolError: where the disk is full or not writable.
+        """
+        folder = self._root / assignment.epoch_id.replace(":", "-")
+        wanted = {"epoch_id": assignment.epoch_id, "nonce": assignment.nonce}
+        with _writing(folder):
+            if _read_json(folder / "epoch.json") != wanted:
+                # Work for another draw of the same epoch is worth nothing for this one.
+                shutil.rmtree(folder, ignore_errors=True)
+                for part in ("scraped", "package"):
+                    (folder / part).mkdir(parents=True, exist_ok=True)
+                _write(folder / "epoch.json", json.dumps(wanted).encode())
+            self._remove_old(folder)
+        return EpochSpool(folder, assignment.epoch_id, self._hotkey)
+
+    def _remove_old(self, current: Path) -> None:
+        folders = sorted(path for path in self._root.iterdir() if path.is_dir())
+        for folder in folders[:-_KEPT_EPOCHS]:
+            if folder != current:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+class EpochSpool:
+    """One epoch's work. Every ``save`` is on disk when it returns; each raises SpoolError where
+    the disk is full or not writable."""
+
+    def __init__(self, folder: Path, epoch_id: EpochId, hotkey: Hotkey) -> None:
+        self._folder = folder
+        self._epoch_id = epoch_id
+        self._hotkey = hotkey
+
+    def save_scraped(
+        self, zipcode: ZipCode, frame: pl.DataFrame, *, complete: bool, note: str = ""
+    ) -> ScrapedZip:
+        """Keep a ZIP's rows. Its earlier rows, if any, are replaced."""
+        body = write_listings(frame)
+        record = ScrapedZip(zipcode, frame.height, complete, note, sha256_hex(body))
+        self._save(f"scraped/{zipcode}.parquet", body)
+        self._save(f"scraped/{zipcode}.json", json.dumps(asdict(record)).encode())
+        return record
+
+    def scraped(self) -> dict[ZipCode, ScrapedZip]:
+        """The records of all ZIPs whose rows are on disk whole."""
+        found: dict[ZipCode, ScrapedZip] = {}
+        for path in sorted((self._folder / "scraped").glob("*.json")):
+            body = _read_bytes(path.with_suffix(".parquet"))
+            record = _scraped_zip(_read_json(path))
+            # A crash between the two writes leaves a record of other rows: it does not count.
+            if record and body is not None and sha256_hex(body) == record.sha256:
+                found[record.zipcode] = record
+        return found
+
+    def rows_of(self, zipcode: ZipCode) -> pl.DataFrame:
+        """
+        Raises:
+            SpoolError: where the file is gone or damaged.
+        """
+        path = self._folder / "scraped" / f"{zipcode}.parquet"
+        return self._decode(path)
+
+    def save_package(self, frames: Mapping[ZipCode, pl.DataFrame]) -> tuple[ManifestFile, ...]:
+        """Write the files to upload. Until ``save_manifest`` they do not count."""
+        files: list[ManifestFile] = []
+        for zipcode, frame in sorted(frames.items()):
+            body = write_listings(frame)
+            self._save(f"package/{zipcode}.parquet", body)
+            key = miner_file_key(self._hotkey, self._epoch_id, zipcode)
+            files.append(ManifestFile(key, zipcode, frame.height, len(body), sha256_hex(body)))
+        return tuple(files)
+
+    def packaged(self, file: ManifestFile) -> bytes:
+        """The bytes of one file to upload.
+
+        Raises:
+            SpoolError: where they are gone or damaged.
+        """
+        path = self._folder / "package" / f"{file.zipcode}.parquet"
+        body = _read_bytes(path)
+        if body is None or sha256_hex(body) != file.sha256:
+            raise SpoolError(
+                f"{path} is gone or damaged. Remove {self._folder} to have the epoch done again."
+            )
+        return body
+
+    def save_manifest(self, body: bytes) -> None:
+        """Keep the signed manifest.json: from now on the package is finished."""
+        self._save("manifest.json", body)
+
+    def manifest(self) -> bytes | None:
+        return _read_bytes(self._folder / "manifest.json")
+
+    def uploaded(self) -> dict[str, str]:
+        """What the store has, as key to SHA-256."""
+        value = _read_json(self._folder / "uploaded.json")
+        return {str(key): str(digest) for key, digest in value.items()} if value else {}
+
+    def save_uploaded(self, uploaded: Mapping[str, str]) -> None:
+        self._save("uploaded.json", json.dumps(dict(uploaded)).encode())
+
+    def save_outcome(self, outcome: Outcome) -> None:
+        """Close the epoch: it is not done again."""
+        self._save("outcome.json", json.dumps(asdict(outcome)).encode())
+
+    def outcome(self) -> Outcome | None:
+        value = _read_json(self._folder / "outcome.json")
+        try:
+            return Outcome(**value) if value else None
+        except TypeError:
+            return None
+
+    def _decode(self, path: Path) -> pl.DataFrame:
+        body = _read_bytes(path)
+        try:
+            if body is None:
+                raise SpoolError(f"{path} is gone.")
+            return decode(body, most_rows=_MOST_ROWS, schema=SCHEMA)
+        except MechanismError as error:
+            raise SpoolError(
+                f"{path} is damaged ({error}). Remove {self._folder} to have it done again."
+            ) from error
+
+    def _save(self, name: str, body: bytes) -> None:
+        path = self._folder / name
+        with _writing(path):
+            _write(path, body)
+
+
+class _writing:  # noqa: N801 - reads as a verb where it is used
+    """Turns a disk's refusal into a SpoolError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise SpoolError(
+                f"{self._path} cannot be written ({error.strerror}). Free some space, or give "
+                "DATA_DIR a directory that this user may write."
+            ) from error
+
+
+def _write(path: Path, body: bytes) -> None:
+    """Write whole or not at all, and only return once it would survive a power cut."""
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(body)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _read_bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SpoolError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    body = _read_bytes(path)
+    if body is None:
+        return None
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return None
+    return cast(dict[str, Any], value) if isinstance(value, dict) else None
+
+
+def _scraped_zip(value: dict[str, Any] | None) -> ScrapedZip | None:
+    try:
+        return ScrapedZip(**value) if value else None
+    except TypeError:
+        return None

@@ -1,0 +1,167 @@
+"""Checking rows at their source: three-valued verdicts, never a guess (mechanism 7)."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import structlog
+
+from sn46.clock import Clock
+from sn46.mechanism.evidence import Check
+from sn46.mechanism.listings import COLUMNS
+from sn46.mechanism.sampling import SampledRow
+from sn46.mechanism.times import format_time, parse_time
+from sn46.mechanism.verdicts import Verdict, compare
+from sn46.sources.base import Detail, ListingSource, Lookup, SourceError
+
+_log = structlog.get_logger("sn46.validator")
+
+FRESH = timedelta(hours=24)
+"""Records fetched within this time are used again."""
+
+_DETAIL_CHARACTERS = 500
+
+
+class RecordCache:
+    """The sources' records by listing id, on disk. Errors of a source are never kept."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._clock = clock
+        self._db = sqlite3.connect(path)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS records"
+            " (listing_id TEXT PRIMARY KEY, fetched_at TEXT NOT NULL, row TEXT)"
+        )
+        self._db.execute(
+            "DELETE FROM records WHERE fetched_at < ?", (format_time(clock.now() - FRESH),)
+        )
+        self._db.commit()
+
+    def get(self, listing_id: str) -> tuple[Detail, datetime] | None:
+        found = self._db.execute(
+            "SELECT fetched_at, row FROM records WHERE listing_id = ?", (listing_id,)
+        ).fetchone()
+        if found is None:
+            return None
+        fetched_at = parse_time(found[0])
+        if self._clock.now() - fetched_at > FRESH:
+            return None
+        if found[1] is None:
+            return Detail(Lookup.NOT_FOUND, None), fetched_at
+        row = cast(dict[str, Any], json.loads(found[1]))
+        row["sale_date"] = date.fromisoformat(row["sale_date"]) if row["sale_date"] else None
+        return Detail(Lookup.FOUND, row), fetched_at
+
+    def put(self, listing_id: str, detail: Detail, fetched_at: datetime) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO records VALUES (?, ?, ?)",
+            (listing_id, format_time(fetched_at), _as_text(detail.row)),
+        )
+        self._db.commit()
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _as_text(row: Mapping[str, Any] | None) -> str | None:
+    if row is None:
+        return None
+    kept = {column: row.get(column) for column in COLUMNS if column != "scraped_at"}
+    sold = kept["sale_date"]
+    return json.dumps({**kept, "sale_date": sold.isoformat() if sold else None})
+
+
+class SpotChecker:
+    """Checks sampled rows with the sources at hand, several at a time."""
+
+    def __init__(
+        self,
+        sources: Sequence[ListingSource],
+        cache: RecordCache,
+        clock: Clock,
+        *,
+        concurrency: int,
+    ) -> None:
+        self._sources = {source.name: source for source in sources}
+        self._cache = cache
+        self._clock = clock
+        self._concurrency = concurrency
+
+    async def check(
+        self,
+        rows: Sequence[tuple[SampledRow, Mapping[str, Any]]],
+        *,
+        until: datetime,
+        report: Callable[[int, int], None],
+    ) -> list[Check]:
+        """Check rows until all are done or the time is over; what was done by then.
+
+        Args:
+            rows: each sampled row with its listing, in the order of importance.
+            until: no check is begun or waited for after this moment.
+            report: told how many of how many are done.
+        """
+        checks: list[Check] = []
+        waiting = iter(rows)
+
+        async def work() -> None:
+            for sampled, row in waiting:
+                checks.append(await self._check(sampled, row))
+                report(len(checks), len(rows))
+
+        left = (until - self._clock.now()).total_seconds()
+        tasks = [asyncio.create_task(work()) for _ in range(self._concurrency)]
+        _, unfinished = await asyncio.wait(tasks, timeout=max(0.0, left))
+        for task in unfinished:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        if unfinished:
+            _log.warning(
+                "checks cut short by the evidence deadline", done=len(checks), of=len(rows)
+            )
+        return checks
+
+    async def _check(self, sampled: SampledRow, row: Mapping[str, Any]) -> Check:
+        kind = sampled.listing_id.partition(":")[0]
+        source = self._sources.get(kind)
+        if source is None:
+            verdict, detail = Verdict.INCONCLUSIVE, f"No adapter for the source {kind[:40]!r}."
+            fetched_at = self._clock.now()
+        else:
+            verdict, detail, fetched_at = await self._ask(source, sampled.listing_id, row)
+        return Check(
+            miner=sampled.miner,
+            listing_id=sampled.listing_id,
+            verdict=verdict,
+            source=kind,
+            detail=detail[:_DETAIL_CHARACTERS],
+            checked_at=fetched_at,
+        )
+
+    async def _ask(
+        self, source: ListingSource, listing_id: str, row: Mapping[str, Any]
+    ) -> tuple[Verdict, str, datetime]:
+        known = self._cache.get(listing_id)
+        if known is None:
+            try:
+                found = await source.detail(listing_id)
+            except SourceError as error:
+                return (
+                    Verdict.INCONCLUSIVE,
+                    f"The source gave no answer: {error}",
+                    self._clock.now(),
+                )
+            known = (found, self._clock.now())
+            self._cache.put(listing_id, *known)
+        detail, fetched_at = known
+        verdict, text = compare(row, detail.row)
+        return verdict, text, fetched_at

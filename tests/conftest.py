@@ -1,0 +1,53 @@
+"""Fixtures for the real parts that tests of several rooms talk to."""
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import httpx
+import pytest
+
+from sn46.store.s3 import S3Access, S3Bucket
+from sn46.store.seaweed import SeaweedServer
+from sn46.store.setup import prepare_buckets
+
+BucketMaker = Callable[[], Awaitable[S3Bucket]]
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServer]:
+    """A real S3 server, one for each process that runs tests."""
+    with SeaweedServer(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_access(s3_server: SeaweedServer) -> S3Access:
+    return s3_server.access
+
+
+@pytest.fixture
+async def new_bucket(s3_access: S3Access) -> AsyncIterator[BucketMaker]:
+    """Makes empty buckets, set up as the API's are, for one test each."""
+    made: list[S3Bucket] = []
+
+    async def make() -> S3Bucket:
+        name = f"test-{secrets.token_hex(6)}"
+        await prepare_buckets(s3_access, miner_bucket=name, results_bucket=name)
+        made.append(S3Bucket(s3_access, name))
+        return made[-1]
+
+    yield make
+    for bucket in made:
+        await bucket.close()
+
+
+@pytest.fixture
+async def bucket(new_bucket: BucketMaker) -> S3Bucket:
+    """An empty bucket that keeps versions."""
+    return await new_bucket()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient() as client:
+        yield client
