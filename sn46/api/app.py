@@ -32,8 +32,7 @@ log = structlog.get_logger(__name__)
 
 
 def create_app(settings: ApiSettings, outside: Outside) -> FastAPI:
-    """The application over injected parts. Its lifespan migrates the database, draws what is
-    missing, and keeps chain view and epochs up to date until it ends.
+    """The application over injected parts. It answers while :func:`running` is entered.
 
     Raises:
         DatabaseError: where DATABASE_URL is not usable.
@@ -43,10 +42,8 @@ def create_app(settings: ApiSettings, outside: Outside) -> FastAPI:
         title="Subnet 46 API",
         version="1",
         description="ZIP-code assignments, upload credentials and validation results.",
-        lifespan=_lifespan,
     )
     app.state.services = services
-    # The statistics' path lies beside /epoch/{epoch_id}; neither shadows the other.
     for router in (assignments.router, access.router, results.router, public.router):
         app.include_router(router, prefix=PREFIX)
     app.include_router(health.router)
@@ -57,20 +54,28 @@ def create_app(settings: ApiSettings, outside: Outside) -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
+async def running(app: FastAPI) -> AsyncGenerator[None]:
+    """Migrate the database, then draw what is missing and keep chain view and epochs up to date
+    for as long as this is entered.
+
+    Raises:
+        SQLAlchemyError, OSError: where the database cannot be opened.
+    """
     services: Services = app.state.services
-    await services.database.migrate()
-    work = [
-        _in_background("metagraph", services.metagraph.run()),
-        _in_background("scheduler", services.scheduler.run()),
-        _in_background("audit", services.audit.run()),
-    ]
     try:
-        yield
+        await services.database.migrate()
+        work = [
+            _in_background("metagraph", services.metagraph.run()),
+            _in_background("scheduler", services.scheduler.run()),
+            _in_background("audit", services.audit.run()),
+        ]
+        try:
+            yield
+        finally:
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
     finally:
-        for task in work:
-            task.cancel()
-        await asyncio.gather(*work, return_exceptions=True)
         await services.database.close()
 
 

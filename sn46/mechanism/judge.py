@@ -36,6 +36,7 @@ from sn46.mechanism.sampling import (
     validation_seed,
 )
 from sn46.mechanism.scoring import CheckCounts, blend, quality_score, speed_scores
+from sn46.mechanism.verdicts import Verdict
 
 MIN_CONCLUSIVE_CHECKS = 5
 
@@ -178,15 +179,14 @@ def _merge(
 ) -> tuple[MergedRow, ...]:
     stakes = {n.hotkey: n.stake for n in lined_up.view.neurons}
     voices = voices_by_row(evidence, plan.rows)
-    return tuple(
-        merge_row(
-            row,
-            voices[row.miner, row.listing_id],
-            stakes,
-            vouched=is_vouched(lined_up, row),
-        )
-        for row in plan.rows
-    )
+    merged: list[MergedRow] = []
+    for row in plan.rows:
+        checks = voices[row.miner, row.listing_id]
+        # Only a NOT_FOUND can be vouched for, and looking for vouchers reads the whole market.
+        missing = any(check.verdict == Verdict.NOT_FOUND for check in checks.values())
+        vouched = missing and is_vouched(lined_up, row)
+        merged.append(merge_row(row, checks, stakes, vouched=vouched))
+    return tuple(merged)
 
 
 def _count(merged: Iterable[MergedRow]) -> dict[Hotkey, CheckCounts]:

@@ -13,6 +13,7 @@ from sn46.mechanism.assignment import AssignedZip, Assignment
 from sn46.miner.cleaning import Cleaned, clean, fitting_rows
 from sn46.miner.progress import Progress
 from sn46.miner.spool import EpochSpool, ScrapedZip
+from sn46.miner.working import work_through
 from sn46.sources.base import ListingSource, SearchQuery, SourceError
 from sn46.sources.splitting import IncompleteSearch
 
@@ -78,23 +79,20 @@ class Collector:
             await self._pass(work, open_zips, until)
 
     async def _pass(self, work: "_Epoch", zips: Iterable[AssignedZip], until: datetime) -> None:
-        waiting = iter(zips)
-
-        async def worker() -> None:
-            for zip_ in waiting:
-                await work.scrape(zip_, until)
-
-        workers = asyncio.gather(*(worker() for _ in range(self._manners.concurrency)))
+        scraping = asyncio.ensure_future(
+            work_through(
+                zips, lambda zip_: work.scrape(zip_, until), workers=self._manners.concurrency
+            )
+        )
         timer = asyncio.ensure_future(sleep_until(self._clock, until))
         try:
-            await asyncio.wait({workers, timer}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({scraping, timer}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             timer.cancel()
-            # A gather that is cancelled ends only after each of its workers has kept its rows.
-            workers.cancel()
-            await asyncio.gather(timer, return_exceptions=True)
-            ended = (await asyncio.gather(workers, return_exceptions=True))[0]
-        if isinstance(ended, BaseException) and not isinstance(ended, asyncio.CancelledError):
+            scraping.cancel()
+            # Each worker keeps its rows before it ends.
+            ended, _ = await asyncio.gather(scraping, timer, return_exceptions=True)
+        if isinstance(ended, Exception):
             raise ended
 
 

@@ -1,6 +1,7 @@
 """Uploading a finished package: the files, and last of all the manifest."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -13,6 +14,7 @@ from sn46.mechanism.canonical import sha256_hex
 from sn46.mechanism.names import Hotkey
 from sn46.mechanism.submission import (
     Manifest,
+    ManifestFile,
     load_document,
     manifest_key,
     miner_prefix,
@@ -20,6 +22,7 @@ from sn46.mechanism.submission import (
 )
 from sn46.miner.progress import Progress
 from sn46.miner.spool import EpochSpool
+from sn46.miner.working import work_through
 from sn46.store.base import StoreError, UploadPolicy, UploadRefused
 from sn46.store.upload import upload_object
 
@@ -66,9 +69,14 @@ class Delivery:
         self._progress = progress
 
     async def deliver(
-        self, assignment: Assignment, spool: EpochSpool, manifest: bytes, manifest_at: datetime
+        self,
+        assignment: Assignment,
+        spool: EpochSpool,
+        manifest: bytes,
+        manifest_at: Callable[[datetime], datetime],
     ) -> Manifest:
-        """Upload what the manifest names, wait until ``manifest_at``, and upload the manifest.
+        """Upload what the manifest names and, at ``manifest_at`` of the moment at which that is
+        done, the manifest.
 
         Raises:
             DeliveryFailed: where the store refuses for good, or the deadline passed first.
@@ -78,16 +86,12 @@ class Delivery:
         session = _Session(
             assignment, self._hotkey, spool, self._policies, self._http, self._clock, self._progress
         )
-        waiting = iter(named.files)
 
-        async def worker() -> None:
-            for file in waiting:
-                await session.put(file.key, spool.packaged(file), _PARQUET)
+        async def send(file: ManifestFile) -> None:
+            await session.put(file.key, spool.packaged(file), _PARQUET)
 
-        async with asyncio.TaskGroup() as group:
-            workers = [group.create_task(worker()) for _ in range(UPLOADS_AT_A_TIME)]
-        del workers
-        await sleep_until(self._clock, manifest_at)
+        await work_through(named.files, send, workers=UPLOADS_AT_A_TIME)
+        await sleep_until(self._clock, manifest_at(self._clock.now()))
         await session.put(manifest_key(self._hotkey, assignment.epoch_id), manifest, _JSON)
         return named
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sn46.miner.cleaning import Frames, clean
 from sn46.mechanism.assignment import AssignedZip, Assignment
 from sn46.mechanism.names import Hotkey
 from sn46.mechanism.submission import Manifest, ManifestFile, new_manifest
+from sn46.miner.cleaning import Frames, clean
 
 Order = Callable[[Assignment], Sequence[AssignedZip]]
 """The ZIPs to scrape, first things first."""

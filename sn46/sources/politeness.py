@@ -20,11 +20,11 @@ class PaceSettings:
     ``decrease`` what it is multiplied by at a refusal. ``longest_hold`` (seconds) is the longest
     that a source's Retry-After is waited for."""
 
-    start: float = 20.0
+    start: float = 25.0
     minimum: float = 0.5
     maximum: float = 50.0
-    increase: float = 2.0
-    decrease: float = 0.5
+    increase: float = 5.0
+    decrease: float = 0.7
     longest_hold: float = 60.0
 
     def __post_init__(self) -> None:

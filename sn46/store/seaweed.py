@@ -216,8 +216,13 @@ class SeaweedServer:
         return ""
 
     def _prepare_dir(self) -> None:
-        for path in (self._dir, self._dir / "objects", self._dir / "tmp"):
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            for path in (self._dir, self._dir / "objects", self._dir / "tmp"):
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise SeaweedError(
+                f"The S3 server's data directory cannot be made: {error}. Choose another."
+            ) from error
         free = shutil.disk_usage(self._dir).free
         if free < self._min_free_bytes:
             raise DiskFull(

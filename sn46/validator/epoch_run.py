@@ -22,7 +22,7 @@ import httpx
 import structlog
 
 from sn46.chain.base import BlockNotFinal, Chain, ChainError
-from sn46.client.api import ApiClient, ApiError
+from sn46.client.api import ApiClient, ApiError, ApiUnavailable, BucketName
 from sn46.clock import Clock, sleep_until
 from sn46.mechanism.assignment import Assignment, read_assignment
 from sn46.mechanism.chainview import ChainView
@@ -39,6 +39,7 @@ from sn46.mechanism.report import (
 )
 from sn46.mechanism.sampling import SampledRow
 from sn46.mechanism.signing import Signer, address_of
+from sn46.mechanism.target import REACHED_VOLUME
 from sn46.mechanism.times import format_time
 from sn46.store.base import StoreError
 from sn46.store.snapshot import RemoteSnapshot
@@ -53,7 +54,7 @@ _log = structlog.get_logger("sn46.validator")
 
 T = TypeVar("T")
 
-PASSING = (ApiError, StoreError, ChainError, httpx.HTTPError, OSError)
+PASSING = (ApiError, ApiUnavailable, StoreError, ChainError, httpx.HTTPError, OSError)
 """Faults of the world around us: tried again while the epoch's time lasts."""
 
 
@@ -201,7 +202,7 @@ class EpochRun:
         await self._publish(assignment, report, write_published(rows))
         return report
 
-    async def _snapshot(self, bucket: str, until: datetime) -> RemoteSnapshot:
+    async def _snapshot(self, bucket: BucketName, until: datetime) -> RemoteSnapshot:
         objects = await insist(
             self._parts.clock,
             until,
@@ -324,9 +325,20 @@ class EpochRun:
             self._parts.clock,
             self._epoch.results_deadline,
             "announcing the report",
-            lambda: self._parts.api.announce(assignment.epoch_id, report),
+            lambda: self._send_announcement(assignment, report),
         )
         self._journal.put("announced", {"at": format_time(self._parts.clock.now())})
+
+    async def _send_announcement(self, assignment: Assignment, report: Mapping[str, Any]) -> None:
+        taking_part = [m for m in report["miners"].values() if m["participant"]]
+        await self._parts.api.announce(
+            epoch_id=assignment.epoch_id,
+            consensus_hash=report["consensus_hash"],
+            assignment_hash=report["assignment_hash"],
+            top_3=[Hotkey(w["miner_hotkey"]) for w in report["top_3_winners"]],
+            participants=len(taking_part),
+            reached_95=sum(1 for m in taking_part if m["volume"] >= REACHED_VOLUME),
+        )
 
     # 6 ----------------------------------------------------------------------------------------
 

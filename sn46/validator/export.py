@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from sn46.chain.base import Chain
-from sn46.client.api import ApiClient
+from sn46.client.api import ApiClient, BucketName
 from sn46.mechanism.epochs import Epoch
 from sn46.store.snapshot import MINER_DATA, VALIDATED_DATA, RemoteSnapshot, write_export
 from sn46.validator.folder import ASSIGNMENT, CHAIN, epoch_folder, write_document
@@ -28,7 +28,8 @@ async def export_epoch(
     served = await api.epoch(epoch.id)
     view = await chain.view_at(epoch.end)
     count = 0
-    for bucket, name in (("miners", MINER_DATA), ("results", VALIDATED_DATA)):
+    names: dict[BucketName, str] = {"miners": MINER_DATA, "results": VALIDATED_DATA}
+    for bucket, name in names.items():
         objects = await api.validator_read(epoch.id, bucket=bucket)
         count += await write_export(directory, name, RemoteSnapshot(http, objects))
     folder = epoch_folder(directory, epoch.id)

@@ -1,7 +1,7 @@
 """The subnet as it was at a block: through the SDK, over the local chain."""
 
 import math
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from sn46.chain.base import BlockNotFinal, ChainError
 from sn46.chain.errors import ChainUnreachable
+from sn46.chain.local import create_local_chain
+from sn46.chain.local.substrate import LocalSubstrate
 from sn46.chain.search import first_block_at
 from sn46.mechanism.chainview import Block
-
-GENESIS_BLOCK_SECONDS = 12
 
 
 async def test_view_is_the_finalized_block_with_all_neurons(network):
@@ -74,8 +74,6 @@ async def test_search_is_exact_and_bounded_for_irregular_blocks(network_epoch, g
 
 @pytest.fixture(scope="module")
 def network_epoch():
-    from datetime import UTC, datetime
-
     return datetime(2026, 3, 1, tzinfo=UTC)
 
 
@@ -130,11 +128,16 @@ async def test_an_outage_is_unreachable_and_passes(network):
 
 
 async def test_a_missing_chain_is_unreachable_until_it_is_there(network, tmp_path):
-    from sn46.chain.local.substrate import LocalSubstrate
-
     path = tmp_path / "late.sqlite"
     chain = network.open(None, substrate=lambda: LocalSubstrate(path, clock=network.clock))
     with pytest.raises(ChainUnreachable, match=r"late\.sqlite"):
         await chain.view()
-    path.hardlink_to(network.local.path)
-    assert (await chain.view()).block.number == 299
+    create_local_chain(
+        path,
+        netuid=46,
+        block_seconds=1,
+        owner_hotkey=network.hotkey("owner"),
+        owner_coldkey=network.coldkey("owner"),
+        clock=network.clock,
+    ).close()
+    assert len((await chain.view()).neurons) == 1

@@ -1,0 +1,158 @@
+"""The API process: settings in, parts opened, one HTTP server until it is told to stop."""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from granian.constants import Interfaces
+from granian.server.embed import Server
+from sqlalchemy.exc import SQLAlchemyError
+
+from sn46.api.app import create_app, running
+from sn46.api.database import DatabaseError
+from sn46.api.logs import configure_logs
+from sn46.api.services import Outside
+from sn46.api.settings import ApiSettings, SettingsError, load_settings
+from sn46.chain.base import ChainError
+from sn46.chain.connect import open_chain
+from sn46.chain.wallets import load_hotkey
+from sn46.clock import Clock, SystemClock
+from sn46.store.base import StoreError
+from sn46.store.s3 import S3Access, S3Bucket
+
+EXIT_FAILED = 1
+EXIT_SETTINGS = 2
+log = structlog.get_logger(__name__)
+
+
+class StartError(Exception):
+    """The server cannot start; the message says why and what to do."""
+
+
+@asynccontextmanager
+async def opened(settings: ApiSettings, clock: Clock) -> AsyncGenerator[Outside]:
+    """The real chain, wallet and buckets that the settings name.
+
+    Raises:
+        ChainError: where the wallet or the chain's endpoint is not usable.
+        StoreError: where the store's settings are not usable.
+    """
+    signer = load_hotkey(settings.wallet_name, settings.wallet_hotkey, settings.wallet_path)
+    access = S3Access(
+        endpoint=settings.s3_endpoint_url or "",
+        region=settings.s3_region,
+        access_key=settings.s3_access_key.get_secret_value(),
+        secret_key=settings.s3_secret_key.get_secret_value(),
+    )
+    chain = open_chain(settings.chain_endpoint, netuid=settings.netuid, clock=clock)
+    miners = S3Bucket(access, settings.miner_bucket)
+    results = S3Bucket(access, settings.validated_bucket)
+    try:
+        yield Outside(clock=clock, chain=chain, signer=signer, miners=miners, results=results)
+    finally:
+        await chain.close()
+        await miners.close()
+        await results.close()
+
+
+async def serve_app(app: FastAPI, host: str, port: int, stop: asyncio.Event) -> None:
+    """Serve an application until ``stop`` is set; requests under way are finished.
+
+    Raises:
+        StartError: where the port is taken.
+    """
+    check_port(host, port)
+    # Granian is built for a process of its own; embedded it shares ours, so that one kill ends all.
+    server = Server(
+        app, address=host, port=port, interface=Interfaces.ASGINL, websockets=False,
+        log_enabled=False,
+    )  # fmt: skip
+    serving = asyncio.create_task(server.serve())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            await serving
+            raise StartError("The HTTP server ended by itself; look at the lines above.")
+    finally:
+        stopping.cancel()
+        server.stop()
+        await asyncio.wait({serving})
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that another process listens on: the server itself would share it.
+
+    Raises:
+        StartError: where it is taken, or the host is none of this machine.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            probe.listen()
+    except OSError as error:
+        raise StartError(
+            f"Cannot listen on {host}:{port} ({error.strerror or error}). Stop what listens "
+            "there, or set HOST and PORT."
+        ) from error
+
+
+async def serve(settings: ApiSettings, clock: Clock) -> None:
+    """Run the API until SIGTERM or SIGINT.
+
+    Raises:
+        StartError: where it cannot start.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    check_port(settings.host, settings.port)
+    try:
+        async with opened(settings, clock) as outside:
+            app = create_app(settings, outside)
+            async with running(app):
+                log.info(
+                    "api_started",
+                    address=f"http://{settings.host}:{settings.port}",
+                    hotkey=outside.signer.ss58_address,
+                    netuid=settings.netuid,
+                    epoch_seconds=settings.epoch_seconds,
+                )
+                await serve_app(app, settings.host, settings.port, stop)
+    except (DatabaseError, ChainError, StoreError, ValueError) as error:
+        raise StartError(str(error)) from error
+    except (SQLAlchemyError, OSError) as error:
+        raise StartError(f"The database cannot be opened (DATABASE_URL): {error}") from error
+    log.info("api_stopped")
+
+
+def run_api(settings: ApiSettings) -> int:
+    """Run the API in this process. Returns the exit code: 0 after a signal, 1 where it could not
+    start, with one line on standard error."""
+    configure_logs(settings.log_format, settings.log_level)
+    try:
+        asyncio.run(serve(settings, SystemClock()))
+    except StartError as error:
+        print(f"sn46 api: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+def main(**overrides: Any) -> int:
+    """Read the settings from the environment and run. Returns the exit code, 2 for settings."""
+    try:
+        settings = load_settings(**overrides)
+    except SettingsError as error:
+        for line in error.lines:
+            print(f"sn46 api: {line}", file=sys.stderr)
+        return EXIT_SETTINGS
+    return run_api(settings)

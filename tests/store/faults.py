@@ -1,0 +1,38 @@
+"""Faults of a network, injected where they happen in life: between a client and a real server."""
+
+from collections.abc import Callable
+
+import httpx
+
+Fault = Callable[[httpx.Request], httpx.Response]
+
+
+def answer(status: int, body: bytes = b"") -> Fault:
+    """The server, or a proxy before it, answers with an error."""
+    return lambda request: httpx.Response(status, content=body, request=request)
+
+
+def dropped(request: httpx.Request) -> httpx.Response:
+    raise httpx.ReadError("connection dropped", request=request)
+
+
+def timed_out(request: httpx.Request) -> httpx.Response:
+    raise httpx.ReadTimeout("timed out", request=request)
+
+
+class FaultyTransport(httpx.AsyncBaseTransport):
+    """Meets each request with the next fault; once they are used up, the network works."""
+
+    def __init__(self, *faults: Fault) -> None:
+        self._faults = list(faults)
+        self._real = httpx.AsyncHTTPTransport()
+        self.requests = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests += 1
+        if self._faults:
+            return self._faults.pop(0)(request)
+        return await self._real.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._real.aclose()
