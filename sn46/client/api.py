@@ -1,12 +1,13 @@
 """The API's client for miners and validators: every request signed, every answer checked."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self, TypeVar, cast
+from urllib.parse import quote
 
 import bittensor_core
 import httpx
@@ -23,6 +24,7 @@ from sn46.store.base import ReadableObject, UploadPolicy
 
 Purpose = Literal["evidence", "results"]
 BucketName = Literal["miners", "results"]
+_T = TypeVar("_T")
 Status = Literal["in_progress", "completed", "failed", "timeout"]
 
 _PREFIX = "/api/v1"
@@ -163,7 +165,9 @@ class ApiClient:
         Raises:
             AssignmentError: as ``current``.
         """
-        return self._received(await self._send("GET", f"/zipcode-assignments/epoch/{epoch_id}"))
+        return self._received(
+            await self._send("GET", f"/zipcode-assignments/epoch/{quote(epoch_id)}")
+        )
 
     async def report_status(
         self,
@@ -194,12 +198,12 @@ class ApiClient:
         """The upload policy for this miner's folder of the current epoch (409 where ``epoch_id``
         is another)."""
         body = {} if epoch_id is None else {"epoch_id": epoch_id}
-        return _policy(await self._send("POST", "/s3-access/miner-upload", body))
+        return _parsed(_policy, await self._send("POST", "/s3-access/miner-upload", body))
 
     async def validator_upload(self, epoch_id: EpochId, purpose: Purpose) -> UploadPolicy:
         """The upload policy for this validator's evidence or results of an epoch."""
         body = {"epoch_id": epoch_id, "purpose": purpose}
-        return _policy(await self._send("POST", "/s3-access/validator-upload", body))
+        return _parsed(_policy, await self._send("POST", "/s3-access/validator-upload", body))
 
     async def validator_read(
         self, epoch_id: EpochId, bucket: BucketName = "miners"
@@ -211,8 +215,8 @@ class ApiClient:
         while True:
             body = {"epoch_id": epoch_id, "cursor": cursor}
             page = await self._send("POST", f"/s3-access/validator-read?bucket={bucket}", body)
-            objects.extend(_readable(entry) for entry in page["objects"])
-            cursor = page["next_cursor"]
+            found, cursor = _parsed(_page, page)
+            objects.extend(found)
             if cursor is None:
                 return objects
 
@@ -242,7 +246,7 @@ class ApiClient:
 
     async def results(self, epoch_id: str) -> Mapping[str, Any]:
         """An epoch's announced reports and their agreement."""
-        return await self._send("GET", f"/validation-results/{epoch_id}")
+        return await self._send("GET", f"/validation-results/{quote(epoch_id)}")
 
     async def stats(self) -> Mapping[str, Any]:
         """The public statistics."""
@@ -269,19 +273,20 @@ class ApiClient:
                 await self._clock.sleep(pause)
 
     async def _attempt(self, method: str, target: str, content: bytes) -> dict[str, Any]:
-        headers = {
-            **http_auth.sign(
+        headers = {"Content-Type": "application/json"}
+        request = self._http.build_request(method, target, content=content, headers=headers)
+        request.headers.update(
+            http_auth.sign(
                 cast(Any, self._signer),
                 method=method,
-                path=target,
+                path=request.url.raw_path.decode(),
                 body=content,
                 receiver_ss58=self._api_hotkey,
                 nonce_ns=self._next_nonce(),
-            ),
-            "Content-Type": "application/json",
-        }
+            )
+        )
         try:
-            answer = await self._http.request(method, target, content=content, headers=headers)
+            answer = await self._http.send(request)
         except httpx.HTTPError as error:
             raise ApiUnavailable(
                 f"The API at {self._http.base_url} cannot be reached ({type(error).__name__}: "
@@ -343,6 +348,21 @@ def _json_object(content: bytes) -> dict[str, Any] | None:
 
 def _seconds(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() else None
+
+
+def _parsed(parse: Callable[[Mapping[str, Any]], _T], document: Mapping[str, Any]) -> _T:
+    try:
+        return parse(document)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ApiUnavailable(
+            f"The API's answer cannot be read ({error!r}); its version may be another than ours."
+        ) from error
+
+
+def _page(document: Mapping[str, Any]) -> tuple[list[ReadableObject], str | None]:
+    cursor = document["next_cursor"]
+    objects = [_readable(entry) for entry in document["objects"]]
+    return objects, None if cursor is None else str(cursor)
 
 
 def _policy(document: Mapping[str, Any]) -> UploadPolicy:

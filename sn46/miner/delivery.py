@@ -27,8 +27,8 @@ from sn46.store.base import StoreError, UploadPolicy, UploadRefused
 from sn46.store.upload import upload_object
 
 UPLOADS_AT_A_TIME: Final = 4
-_POLICIES: Final = 3
-_PAUSE: Final = timedelta(seconds=1)
+FIRST_PAUSE: Final = timedelta(seconds=1)
+LONGEST_PAUSE: Final = timedelta(seconds=60)
 _JSON: Final = "application/json"
 _PARQUET: Final = "application/vnd.apache.parquet"
 
@@ -42,10 +42,10 @@ class DeliveryFailed(Exception):
 class PolicyGiver(Protocol):
     """Whoever gives upload policies for the current epoch: the API, asked patiently."""
 
-    async def __call__(self, until: datetime) -> UploadPolicy:
+    async def __call__(self, assignment: Assignment) -> UploadPolicy:
         """
         Raises:
-            DeliveryFailed: where there is none to be had before ``until``.
+            DeliveryFailed: where there is none to be had before the deadline.
         """
         ...
 
@@ -109,7 +109,7 @@ class _Session:
         clock: Clock,
         progress: Progress,
     ) -> None:
-        self._deadline = assignment.submission_deadline
+        self._assignment = assignment
         self._prefix = miner_prefix(hotkey, assignment.epoch_id)
         self._spool = spool
         self._policies = policies
@@ -117,7 +117,6 @@ class _Session:
         self._clock = clock
         self._progress = progress
         self._policy: UploadPolicy | None = None
-        self._policies_left = _POLICIES
         self._asking = asyncio.Lock()
         self._uploaded = spool.uploaded()
         progress.update(files_uploaded=len(self._uploaded))
@@ -126,46 +125,42 @@ class _Session:
         digest = sha256_hex(body)
         if self._uploaded.get(key) == digest:
             return
-        policy = await self._current_policy(None)
+        policy, pause = await self._policy_after(None), FIRST_PAUSE
         while True:
             try:
                 await upload_object(self._http, policy, key, body, content_type=content_type)
-            except UploadRefused as error:
-                policy = await self._after_refusal(policy, error)
-            except StoreError as error:
-                if self._clock.now() >= self._deadline:
-                    raise DeliveryFailed(str(error)) from error
-                _log.warning("the store cannot be reached; trying on", error=str(error))
-                await self._clock.sleep(_PAUSE)
-            else:
                 break
+            except UploadRefused as error:
+                self._give_up_where_vain(error)
+                _log.warning("the store refused an upload; asking for new credentials",
+                             reason=str(error))  # fmt: skip
+                await self._clock.sleep(pause)
+                policy = await self._policy_after(policy)
+            except StoreError as error:
+                self._give_up_where_vain(error)
+                _log.warning("an upload failed; trying again", reason=str(error))
+                await self._clock.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
         self._uploaded[key] = digest
         self._spool.save_uploaded(self._uploaded)
         self._progress.update(files_uploaded=len(self._uploaded))
         _log.debug("uploaded", key=key, bytes=len(body))
 
-    async def _after_refusal(self, policy: UploadPolicy, error: UploadRefused) -> UploadPolicy:
-        """A newer policy after one was refused, while there is time and hope."""
-        if self._clock.now() >= self._deadline:
-            _log.error("the store refused an upload after the deadline", error=str(error))
+    def _give_up_where_vain(self, error: StoreError) -> None:
+        too_large = isinstance(error, UploadRefused) and error.code == "EntityTooLarge"
+        if too_large or self._clock.now() >= self._assignment.submission_deadline:
             raise DeliveryFailed(str(error)) from error
-        if error.code == "EntityTooLarge" or (policy is self._policy and not self._policies_left):
-            _log.error("the store refused an upload", error=str(error))
-            raise DeliveryFailed(str(error)) from error
-        _log.warning("the store refused an upload; asking for a new policy", error=str(error))
-        return await self._current_policy(policy)
 
-    async def _current_policy(self, refused: UploadPolicy | None) -> UploadPolicy:
+    async def _policy_after(self, refused: UploadPolicy | None) -> UploadPolicy:
         """The policy in use; a new one where there is none yet or it is the one refused."""
         async with self._asking:
             if self._policy is None or self._policy is refused:
-                self._policies_left -= 1
-                policy = await self._policies(self._deadline)
+                policy = await self._policies(self._assignment)
                 if policy.prefix != self._prefix:
                     raise DeliveryFailed(
-                        f"The API gives credentials for {policy.prefix} now, not for "
-                        f"{self._prefix}: the epoch is over there. Check this machine's clock if "
-                        "it is not over here."
+                        f"The API gives credentials for {policy.prefix} and not for "
+                        f"{self._prefix}, which is this miner's folder. Is the API's hotkey "
+                        "(API_HOTKEY) the right one?"
                     )
                 self._policy = policy
             return self._policy

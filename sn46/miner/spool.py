@@ -2,6 +2,7 @@
 
 Under ``DATA_DIR/{hotkey}/{epoch}/``, each file written whole or not at all::
 
+    ../assignment.json       the latest assignment as served, signed
     epoch.json               which assignment this is: its epoch and its nonce
     scraped/98103.parquet    the rows of a ZIP, then 98103.json: that they are finished
     package/98103.parquet    the files to upload, then manifest.json: signed over them
@@ -87,6 +88,20 @@ class Spool:
 
     def close(self) -> None:
         os.close(self._lock)
+
+    def save_assignment(self, document: Mapping[str, Any]) -> None:
+        """Keep the latest assignment as it was served.
+
+        Raises:
+            SpoolError: where the disk is full or not writable.
+        """
+        path = self._root / "assignment.json"
+        with _writing(path):
+            _write(path, json.dumps(dict(document)).encode())
+
+    def assignment(self) -> Mapping[str, Any] | None:
+        """The latest assignment as it was served; nothing about it is checked."""
+        return _read_json(self._root / "assignment.json")
 
     def epoch(self, assignment: Assignment) -> "EpochSpool":
         """The spool of one assignment, as an earlier run left it. Old epochs are removed.

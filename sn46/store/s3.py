@@ -223,7 +223,9 @@ class S3Bucket:
         try:
             result = await obstore.get_async(self._store, key, options=_options(version_id))
             return bytes(await result.bytes_async())
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if "NoSuchBucket" in str(error):
+                raise self._failed(what, error) from error
             raise KeyError(key) from None
         except BaseError as error:
             raise self._failed(what, error) from error
@@ -240,7 +242,7 @@ class S3Bucket:
         attributes = {"Content-Type": "application/octet-stream", **named}
         try:
             await obstore.put_async(self._store, key, body, attributes=attributes)
-        except BaseError as error:
+        except (BaseError, FileNotFoundError) as error:  # The latter where there is no bucket.
             raise self._failed(f"write {key!r}", error) from error
 
     def upload_policy(

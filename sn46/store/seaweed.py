@@ -393,6 +393,9 @@ class SeaweedServer:
             "master.port": ports["master"],
             "master.port.grpc": ports["master_grpc"],
             "master.telemetry": "false",
+            # What it would resume is an election, in which it can lose five seconds to itself; all
+            # it has to know the volumes tell it.
+            "master.resumeState": "false",
             "master.volumeSizeLimitMB": VOLUME_SIZE_MB,
             "volume.port": ports["volume"],
             "volume.port.grpc": ports["volume_grpc"],
@@ -426,15 +429,25 @@ class SeaweedServer:
         }
 
     def _answers(self) -> bool:
-        port = self._known.ports["s3"]
-        connection = http.client.HTTPConnection(HOST, port, timeout=2)
-        try:
-            connection.request("GET", "/healthz")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
+        """Whether clients are served: the S3 part answers, and the volumes of earlier runs have
+        been announced. Between the two, reading an object is an internal error."""
+        ports = self._known.ports
+        if _http_get(ports["s3"], "/healthz") is None:
             return False
-        finally:
-            connection.close()
+        status = _http_get(ports["master"], "/dir/status")
+        try:
+            topology = json.loads(status or b"")["Topology"]
+            nodes = [
+                node
+                for center in topology["DataCenters"] or []
+                for rack in center["Racks"] or []
+                for node in rack["DataNodes"] or []
+            ]
+            announced = sum(node["Volumes"] for node in nodes)
+        except (ValueError, KeyError, TypeError):
+            return False
+        has_volumes = any((self._dir / "objects").glob("*.dat"))
+        return bool(nodes) and (announced > 0 or not has_volumes)
 
     def _end_process(self, *, keep_lock: bool = False) -> None:
         process, self._process = self._process, None
@@ -453,6 +466,20 @@ class SeaweedServer:
             _remove_sockets(self._settings.ports)
         if not keep_lock:
             self._release_lock()
+
+
+def _http_get(port: int, path: str) -> bytes | None:
+    """What a part of the server answers; None where it does not, or with an error."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    return body if answer.status == 200 else None
 
 
 def _find_binary() -> Path:

@@ -116,9 +116,7 @@ def new_assignment(
     )
 
 
-def chain_view(
-    miners: Mapping[str, str], validators: Mapping[str, int] | None = None
-) -> ChainView:
+def chain_view(miners: Mapping[str, str], validators: Mapping[str, int] | None = None) -> ChainView:
     """A subnet.
 
     Args:
@@ -254,9 +252,7 @@ class Submission:
 
     def examine(self, view: ChainView | None = None) -> QuickResult:
         view = view or chain_view({self.hotkey: f"cold of {self.hotkey}"})
-        return examine(
-            self.assignment, view, self.hotkey, self.manifest_upload(), self.files()
-        )
+        return examine(self.assignment, view, self.hotkey, self.manifest_upload(), self.files())
 
     def with_body(self, zipcode: str, body: bytes, rows: int) -> "Submission":
         """The same with these bytes in a ZIP's place, honestly named in the manifest."""

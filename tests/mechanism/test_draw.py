@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mechanism.builders import EPOCH, zip_row
 from sn46.mechanism.draw import (
     TIERS,
     Draw,
@@ -27,6 +26,8 @@ from sn46.mechanism.errors import DrawError
 from sn46.mechanism.names import ZipCode
 from sn46.mechanism.regions import CENSUS_REGIONS, region_of
 from sn46.zipcodes import load_bundled_table
+
+from .builders import EPOCH, zip_row
 
 NO_HISTORY = DrawHistory()
 SEED = "ab" * 32
@@ -70,9 +71,7 @@ def check_draw(draw: Draw, rules: DrawRules) -> None:
         ):
             for place in set(places):
                 listings = sum(
-                    z.expected_listings
-                    for z, p in zip(zips, places, strict=True)
-                    if p == place
+                    z.expected_listings for z, p in zip(zips, places, strict=True) if p == place
                 )
                 assert listings * 100 <= limit * target
     if "tiers" not in draw.relaxed:
@@ -199,7 +198,9 @@ def exact_keys(rows: list[ZipRow], seed: str) -> dict[ZipCode, Decimal]:
     with localcontext() as context:
         context.prec = 80
         for row in rows:
-            drawn = int(hmac.new(seed.encode(), row.zipcode.encode(), hashlib.sha256).hexdigest(), 16)
+            drawn = int(
+                hmac.new(seed.encode(), row.zipcode.encode(), hashlib.sha256).hexdigest(), 16
+            )
             u = Decimal(drawn + 1) / Decimal(2**256 + 1)
             expected = row.expected_listings or 0
             preference = Decimal(1) if 500 <= expected <= 2_000 else Decimal("0.5")
@@ -353,6 +354,7 @@ def test_rules_that_cannot_be(changes: dict[str, object], names: str) -> None:
 
 def test_the_whole_country() -> None:
     """The bundled table with made-up figures: twelve draws in a row, each from the ones before."""
+
     def figure(row: ZipRow) -> int:
         return 100 + int(hashlib.sha256(row.zipcode.encode()).hexdigest(), 16) % 3_500
 

@@ -20,8 +20,8 @@ async def test_set_up_can_be_repeated_and_keeps_what_is_there(s3_access: S3Acces
         s3_access, miner_bucket=names[0], results_bucket=names[1], keep_days=30
     )
     assert {s.bucket for s in first} == {s.bucket for s in again} == set(names)
-    assert [s.step for s in first if s.bucket == names[0]][0] == "bucket created"
-    assert [s.step for s in again if s.bucket == names[0]][0] == "bucket exists"
+    assert next(s.step for s in first if s.bucket == names[0]) == "bucket created"
+    assert next(s.step for s in again if s.bucket == names[0]) == "bucket exists"
     assert all(s.done or s.note for s in first + again)
     assert await bucket.get("a") == b"x"
 

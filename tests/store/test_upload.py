@@ -10,7 +10,7 @@ import stamina
 from sn46.store.base import StoreError, UploadPolicy, UploadRefused
 from sn46.store.s3 import S3Bucket
 from sn46.store.upload import upload_object
-from tests.store.faults import Fault, FaultyTransport, answer, dropped, timed_out
+from store.faults import Fault, FaultyTransport, answer, dropped, timed_out
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Reduce your rate</Message></Error>"
 BOMB = b'<!DOCTYPE a [<!ENTITY b "bbbbbbbb">]><Error><Code>&b;</Code></Error>'

@@ -6,6 +6,7 @@ option is wrong, with 1 and one line where it cannot start.
 
 import argparse
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -92,4 +93,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Granian's own threads may still call into Python while the interpreter is taken down, and
+    # then abort the process (seen in one of twenty stops). Nothing is left to be taken down.
+    os._exit(code)

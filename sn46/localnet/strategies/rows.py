@@ -3,6 +3,7 @@
 What is made up follows from the epoch's nonce and the ZIP, so that a run can be repeated.
 """
 
+import math
 import random
 import re
 from collections.abc import Mapping
@@ -51,7 +52,7 @@ def pack_invented(assignment: Assignment, frames: Frames) -> Frames:
 
 
 def _padded(frame: pl.DataFrame) -> pl.DataFrame:
-    repeated = frame.head(-(-frame.height * PADDED_SHARE // 1)).with_columns(
+    repeated = frame.head(math.ceil(frame.height * PADDED_SHARE)).with_columns(
         listing_id=pl.col("listing_id") + "-2",
         address=pl.col("address").str.to_lowercase().str.replace_all(" ", "  ") + ".",
     )

@@ -1,0 +1,101 @@
+"""What a local network is asked to be."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from sn46.localnet.errors import OptionError
+from sn46.localnet.strategies import STRATEGIES
+from sn46.mechanism.epochs import check_epoch_seconds
+from sn46.mechanism.errors import EpochError
+
+DEFAULT_EPOCH_SECONDS = 90
+DEFAULT_VALIDATORS = 3
+DEFAULT_TARGET_LISTINGS = 2_000
+MAX_VALIDATORS = 16
+MAX_MINERS = 200
+"""A miner has its own address 127.0.1.k, and k ends at 254."""
+
+
+class Chaos(StrEnum):
+    """Misfortune that the network brings upon itself in its first epoch."""
+
+    KILL_VALIDATOR = "kill-validator"
+    """The last validator is killed (SIGKILL) while it validates."""
+
+    LATE_VALIDATOR = "late-validator"
+    """The second validator (the only one, where there is one) starts an epoch late."""
+
+
+@dataclass(frozen=True)
+class LocalnetOptions:
+    """A local network's options; see ``sn46 localnet --help``.
+
+    Args:
+        epochs: how many epochs to run; None goes on until Ctrl-C.
+        miners: strategy names, each may stand more than once; empty takes every strategy once.
+        target_listings: how many homes an epoch's ZIPs should hold together.
+        seed: from which wallets and draws follow; None takes the data directory's, or a new one.
+        data_dir: what is kept and found again; None takes a fresh one that is removed at the end.
+
+    Raises:
+        OptionError: where one cannot be used.
+    """
+
+    epochs: int | None = None
+    epoch_seconds: int = DEFAULT_EPOCH_SECONDS
+    validators: int = DEFAULT_VALIDATORS
+    miners: tuple[str, ...] = ()
+    target_listings: int = DEFAULT_TARGET_LISTINGS
+    seed: str | None = None
+    data_dir: Path | None = None
+    export: Path | None = None
+    json_file: Path | None = None
+    chaos: frozenset[Chaos] = frozenset()
+    api_port: int | None = None
+    s3_port: int | None = None
+    portal_port: int | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            check_epoch_seconds(self.epoch_seconds)
+        except EpochError as error:
+            raise OptionError(str(error)) from error
+        if self.epochs is not None and self.epochs < 1:
+            raise OptionError("--epochs must be 1 or more; leave it out to run until Ctrl-C.")
+        if not 1 <= self.validators <= MAX_VALIDATORS:
+            raise OptionError(f"--validators must be between 1 and {MAX_VALIDATORS}.")
+        if self.target_listings < 1:
+            raise OptionError("--target-listings must be 1 or more.")
+        if self.seed == "":
+            raise OptionError("--seed must not be empty.")
+        if not self.miners:
+            object.__setattr__(self, "miners", tuple(STRATEGIES))
+        if len(self.miners) > MAX_MINERS:
+            raise OptionError(f"--miners can name {MAX_MINERS} miners at most.")
+        _check_strategies(self.miners)
+
+
+def parse_miners(text: str) -> tuple[str, ...]:
+    """Strategy names from a list separated by commas; ``all`` or nothing is every strategy once.
+
+    Raises:
+        OptionError: where a name is no strategy.
+    """
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if names in ((), ("all",)):
+        return tuple(STRATEGIES)
+    _check_strategies(names)
+    return names
+
+
+def _check_strategies(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in STRATEGIES:
+            close = difflib.get_close_matches(name, STRATEGIES, n=1, cutoff=0.5)
+            meant = f" Did you mean {close[0]}?" if close else ""
+            raise OptionError(
+                f"There is no miner strategy {name!r}.{meant} There are: {', '.join(STRATEGIES)}."
+            )

@@ -1,0 +1,170 @@
+"""How each service is started: its module, and its settings as environment variables."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sn46
+from sn46.localnet.datadir import DataDir, NetworkFile
+from sn46.localnet.options import LocalnetOptions
+from sn46.localnet.people import NETUID, Miner, People, Person
+from sn46.localnet.ports import HOST, own_address
+from sn46.localnet.service import ProcessSpec
+from sn46.mechanism.times import format_time
+from sn46.store.s3 import S3Access
+
+_FIRST_SALE = datetime(2014, 1, 1, tzinfo=UTC)
+"""No sale of the portal's is older."""
+
+_LONGEST_RUN_DAYS = 366
+"""The oldest sale stays within what is looked back on for as long as a network may run."""
+
+# What a process needs of its user's environment to run at all. Nothing else is passed on: settings
+# of a real miner or validator, exported or in a .env, must not reach the local network.
+_PASSED_ON = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE",
+    "SYSTEMROOT", "VIRTUAL_ENV",
+)  # fmt: skip
+
+_LIMITS = {
+    # Epochs are short here, and restarts are part of the show.
+    "LIMIT_CURRENT": "600/minute",
+    "LIMIT_EPOCH": "600/minute",
+    "LIMIT_STATUS": "600/minute",
+    "LIMIT_CREDENTIALS": "600/minute",
+    "LIMIT_READ": "6000/minute",
+    "LIMIT_RESULTS": "600/minute",
+    "LIMIT_ADDRESS": "6000/minute",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network's services, ready to be started."""
+
+    options: LocalnetOptions
+    data: DataDir
+    people: People
+    network: NetworkFile
+
+    @property
+    def api_url(self) -> str:
+        return f"http://{HOST}:{self.network.ports['api']}"
+
+    @property
+    def portal_url(self) -> str:
+        return f"http://{HOST}:{self.network.ports['portal']}"
+
+    @property
+    def chain_endpoint(self) -> str:
+        return f"local:{self.data.chain}"
+
+    def client_rules(self) -> dict[str, dict[str, float]]:
+        """What the portal is to refuse to whom."""
+        return {
+            address: {"fail_fraction": miner.spec.failing_share}
+            for miner in self.people.miners
+            if miner.spec.failing_share and (address := own_address(miner.number))
+        }
+
+    def portal(self, rules: Path) -> ProcessSpec:
+        arguments = (
+            "--host", HOST, "--port", str(self.network.ports["portal"]),
+            "--seed", self.network.seed, "--client-rules", str(rules),
+        )  # fmt: skip
+        return self._spec("portal", "sn46.localnet.portal", arguments, {})
+
+    def api(self, s3: S3Access, genesis: datetime) -> ProcessSpec:
+        """The API server, whose first epoch starts at ``genesis``."""
+        options = self.options
+        settings = {
+            **_LIMITS,
+            **self._wallet(self.people.owner),
+            "EPOCH_SECONDS": str(self.network.epoch_seconds),
+            "EPOCH_GENESIS": format_time(genesis),
+            "TARGET_LISTINGS": str(options.target_listings),
+            "MIN_ZIPCODE_LISTINGS": "50",
+            "COOLDOWN_HOURS": "0",
+            "ELIGIBLE_STATES": "WA",
+            "MAX_STATE_SHARE": "100",
+            "MAX_REGION_SHARE": "100",
+            "LOOKBACK_DAYS": str((genesis - _FIRST_SALE).days + _LONGEST_RUN_DAYS),
+            "SECRET_KEY": self.network.secret_key,
+            "METAGRAPH_REFRESH_SECONDS": "5",
+            # One machine, one clock, one store: nothing is on its way for long.
+            "SNAPSHOT_SETTLE_SECONDS": "2",
+            "HOST": HOST,
+            "PORT": str(self.network.ports["api"]),
+            "DATABASE_URL": f"sqlite+aiosqlite:///{self.data.of('api') / 'api.db'}",
+            "CHAIN_ENDPOINT": self.chain_endpoint,
+            "NETUID": str(NETUID),
+            "S3_ENDPOINT_URL": s3.endpoint,
+            "S3_REGION": s3.region,
+            "S3_ACCESS_KEY": s3.access_key,
+            "S3_SECRET_KEY": s3.secret_key,
+            "ZIPCODE_TABLE": str(self.data.zipcodes),
+        }
+        return self._spec("api", "sn46", ("api",), settings)
+
+    def validator(self, person: Person) -> ProcessSpec:
+        settings = {**self._client(person), "CHAIN_ENDPOINT": self.chain_endpoint}
+        return self._spec(person.name, "sn46", ("validator",), settings)
+
+    def miner(self, miner: Miner) -> ProcessSpec:
+        settings = {**self._client(miner), **miner.spec.environment}
+        address = own_address(miner.number)
+        if address is not None:
+            settings["SOURCE_ADDRESS"] = address
+        return self._spec(miner.name, miner.spec.module, miner.spec.arguments, settings)
+
+    def status_file(self, name: str) -> Path:
+        return self.data.status / f"{name}.json"
+
+    def _client(self, person: Person) -> dict[str, str]:
+        """What miners and validators are told alike."""
+        return {
+            **self._wallet(person),
+            "API_URL": self.api_url,
+            "API_HOTKEY": self.people.owner.hotkey,
+            "NETUID": str(NETUID),
+            "SOURCES": f"portal:{self.portal_url}",
+            "DATA_DIR": str(self.data.of(person.name)),
+            "STATUS_FILE": str(self.status_file(person.name)),
+        }
+
+    def _wallet(self, person: Person) -> dict[str, str]:
+        return {
+            "WALLET_NAME": person.wallet_name,
+            "WALLET_HOTKEY": person.wallet_hotkey,
+            "WALLET_PATH": str(self.data.wallets),
+        }
+
+    def _spec(
+        self, name: str, module: str, arguments: tuple[str, ...], settings: Mapping[str, str]
+    ) -> ProcessSpec:
+        return ProcessSpec(
+            name=name,
+            module=module,
+            arguments=arguments,
+            environment={**_base_environment(), **settings},
+            # A folder without a .env: settings come from here alone.
+            folder=self.data.of(name),
+            log=self.data.logs / f"{name}.log",
+        )
+
+
+def _base_environment() -> dict[str, str]:
+    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    package_root = str(Path(sn46.__file__).parent.parent)
+    return {
+        **passed,
+        "PYTHONPATH": package_root,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",
+        # Many small processes share few cores: thread pools in each only stand in the way.
+        "POLARS_MAX_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "TOKIO_WORKER_THREADS": "2",
+    }

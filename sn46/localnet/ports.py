@@ -1,0 +1,64 @@
+"""Free ports for services that must keep theirs over restarts."""
+
+import random
+import socket
+from collections.abc import Collection, Mapping
+
+from sn46.localnet.errors import LocalnetError
+
+HOST = "127.0.0.1"
+# Below Linux's ephemeral ports: no outgoing connection takes one between looking and listening.
+# Above the range in which the embedded S3 server looks for its own.
+_RANGE = range(22_800, 32_700)
+_TRIES = 500
+
+
+def choose_ports(
+    names: Collection[str], *, wanted: Mapping[str, int], remembered: Mapping[str, int]
+) -> dict[str, int]:
+    """A port for each name: the one that its user wants (whether it is free shows when the
+    service starts), else the remembered one where that is free, else a free one.
+
+    Raises:
+        LocalnetError: where no free port is found.
+    """
+    ports = {name: wanted[name] for name in names if name in wanted}
+    for name in names:
+        if name in ports:
+            continue
+        known = remembered.get(name)
+        if known is not None and known not in ports.values() and is_free(known):
+            ports[name] = known
+        else:
+            ports[name] = _free_port(ports.values())
+    return ports
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do, so that connections that are only dying do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError):
+            return False
+    return True
+
+
+def own_address(number: int) -> str | None:
+    """The loopback address of the miner of this number, from 1; None where this machine has no
+    such addresses (Linux answers for all of 127.0.0.0/8, other systems for 127.0.0.1 alone)."""
+    address = f"127.0.1.{number}"
+    with socket.socket() as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return None
+    return address
+
+
+def _free_port(taken: Collection[int]) -> int:
+    for port in random.SystemRandom().sample(_RANGE, _TRIES):
+        if port not in taken and is_free(port):
+            return port
+    raise LocalnetError(f"No free port was found among {_TRIES} tried. Set one with an option.")

@@ -1,0 +1,148 @@
+"""The miner's process: settings in, parts opened, mining until it is told to stop."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import httpx
+import structlog
+
+from sn46.chain.base import ChainError
+from sn46.chain.wallets import load_hotkey
+from sn46.client.api import ApiClient
+from sn46.clock import Clock, SystemClock
+from sn46.mechanism.signing import Signer, address_of
+from sn46.miner.collecting import Collector, Manners
+from sn46.miner.delivery import Delivery
+from sn46.miner.desk import Desk
+from sn46.miner.logs import configure_logs
+from sn46.miner.pipeline import Pipeline
+from sn46.miner.progress import Progress
+from sn46.miner.service import Miner, Staggered, immediately
+from sn46.miner.settings import MinerSettings, SettingsError, load_settings
+from sn46.miner.spool import Spool, SpoolError
+from sn46.sources.base import ListingSource
+from sn46.sources.options import SourceOptions
+from sn46.sources.politeness import PaceSettings
+from sn46.sources.registry import SourceSettingError, open_source
+
+EXIT_FAILED = 1
+EXIT_SETTINGS = 2
+_log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def opened(
+    settings: MinerSettings, pipeline: Pipeline, clock: Clock
+) -> AsyncGenerator[Miner]:
+    """A miner of the real parts that the settings name.
+
+    Raises:
+        WalletError: where the hotkey cannot be read.
+        SourceSettingError: where a source cannot be used.
+        SpoolError: where DATA_DIR cannot be used.
+    """
+    signer = load_hotkey(settings.wallet_name, settings.wallet_hotkey, settings.wallet_path)
+    async with AsyncExitStack() as stack:
+        spool = Spool(settings.data_dir, address_of(signer))
+        stack.callback(spool.close)
+        sources: list[ListingSource] = []
+        for setting in settings.sources:
+            source = open_source(setting, clock=clock, options=source_options(settings))
+            stack.push_async_callback(source.close)
+            sources.append(source)
+        http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+        api = await stack.enter_async_context(
+            ApiClient(settings.api_url, api_hotkey=settings.api_hotkey, signer=signer, clock=clock)
+        )
+        desk = Desk(api, api_hotkey=settings.api_hotkey, spool=spool, clock=clock)
+        stack.push_async_callback(desk.close)
+        yield _miner(settings, pipeline, clock, signer, sources, http, desk, spool)
+
+
+def _miner(
+    settings: MinerSettings,
+    pipeline: Pipeline,
+    clock: Clock,
+    signer: Signer,
+    sources: list[ListingSource],
+    http: httpx.AsyncClient,
+    desk: Desk,
+    spool: Spool,
+) -> Miner:
+    hotkey = address_of(signer)
+    progress = Progress(hotkey, clock, settings.status_file)
+    manners = Manners(concurrency=settings.concurrency, attempts=settings.zip_attempts)
+    staggered = settings.upload_strategy == "staggered"
+    return Miner(
+        signer,
+        desk=desk,
+        collector=Collector(sources, clock=clock, progress=progress, manners=manners),
+        delivery=Delivery(
+            hotkey=hotkey, policies=desk.policy, http=http, clock=clock, progress=progress
+        ),
+        spool=spool,
+        clock=clock,
+        progress=progress,
+        pipeline=pipeline,
+        upload_moment=Staggered(hotkey) if staggered else immediately,
+    )
+
+
+def source_options(settings: MinerSettings) -> SourceOptions:
+    """How the sources are to be asked."""
+    rate = settings.requests_per_second
+    pace = PaceSettings(start=rate, minimum=min(PaceSettings.minimum, rate), maximum=rate)
+    return SourceOptions(
+        proxies=settings.all_proxies(), local_address=settings.source_address, pace=pace
+    )
+
+
+async def mine(settings: MinerSettings, pipeline: Pipeline, clock: Clock) -> None:
+    """Mine until SIGTERM or SIGINT. Raises as :func:`opened`."""
+    async with opened(settings, pipeline, clock) as miner:
+        _log.info("the miner starts", api=settings.api_url, netuid=settings.netuid)
+        running = asyncio.ensure_future(miner.run())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, running.cancel)
+        try:
+            await running
+        except asyncio.CancelledError:
+            if not running.done():
+                running.cancel()
+                raise
+    _log.info("the miner stopped; its work is kept")
+
+
+def run_miner(settings: MinerSettings, pipeline: Pipeline | None = None) -> int:
+    """Run a miner in this process until SIGTERM or SIGINT.
+
+    Returns:
+        The exit code: 0 after a signal; 1 where it could not start, 2 where that is due to a
+        setting, each with a line on standard error.
+    """
+    configure_logs(settings.log_format, settings.log_level)
+    try:
+        asyncio.run(mine(settings, pipeline or Pipeline(), SystemClock()))
+    except (ChainError, SourceSettingError) as error:
+        print(f"sn46 miner: {error}", file=sys.stderr)
+        return EXIT_SETTINGS
+    except SpoolError as error:
+        print(f"sn46 miner: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+def main(pipeline: Pipeline | None = None, **overrides: Any) -> int:
+    """Read the settings from the environment and run. Returns the exit code, 2 for settings."""
+    try:
+        settings = load_settings(**overrides)
+    except SettingsError as error:
+        for line in error.lines:
+            print(f"sn46 miner: {line}", file=sys.stderr)
+        return EXIT_SETTINGS
+    return run_miner(settings, pipeline)

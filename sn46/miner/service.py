@@ -1,0 +1,244 @@
+"""The miner's loop: one submission an epoch, from assignment to manifest."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+import structlog
+
+from sn46.clock import Clock, sleep_until
+from sn46.mechanism.assignment import Assignment
+from sn46.mechanism.canonical import sha256_hex
+from sn46.mechanism.epochs import Epoch
+from sn46.mechanism.signing import Signer, address_of
+from sn46.mechanism.submission import Manifest
+from sn46.mechanism.times import format_time
+from sn46.miner.collecting import Collector
+from sn46.miner.delivery import Delivery, DeliveryFailed
+from sn46.miner.desk import Desk
+from sn46.miner.pipeline import Pipeline
+from sn46.miner.progress import Phase, Progress
+from sn46.miner.spool import EpochSpool, Outcome, Spool, SpoolError
+
+LEAST_RESERVE: Final = timedelta(seconds=5)
+HEARTBEAT: Final = timedelta(seconds=2)
+DISK_PAUSE: Final = timedelta(seconds=10)
+_NOTICED_LAG: Final = timedelta(seconds=5)
+_LONGEST_JITTER: Final = timedelta(seconds=5)
+
+_log = structlog.get_logger()
+
+
+class NothingToSubmit(Exception):
+    """No ZIP gave a single row that counts before time was up."""
+
+
+def stop_scraping_at(epoch: Epoch) -> datetime:
+    """When to submit what is there: a twentieth of the epoch, and 5 s at least, is kept for
+    packing and uploading."""
+    return epoch.end - max(LEAST_RESERVE, epoch.length / 20)
+
+
+class UploadMoment(Protocol):
+    """When an epoch's upload may begin; what is past is now."""
+
+    def __call__(self, assignment: Assignment) -> datetime: ...
+
+
+def immediately(assignment: Assignment) -> datetime:
+    return assignment.epoch.start
+
+
+class Staggered:
+    """A moment within the grace period, different for each hotkey and epoch. Uploads in it count
+    as simultaneous, so it costs no rank, and the store does not meet all miners in one second."""
+
+    def __init__(self, hotkey: str) -> None:
+        self._hotkey = hotkey
+
+    def __call__(self, assignment: Assignment) -> datetime:
+        epoch = assignment.epoch
+        share = int(sha256_hex(f"stagger:{self._hotkey}:{epoch.id}")[:8], 16) / 2**32
+        # The last fifth is left for the upload itself.
+        return epoch.start + (epoch.grace_end - epoch.start) * 0.8 * share
+
+
+class Miner:
+    """One hotkey's miner. Its work is in its spool, so it may be killed at any moment and a new
+    one goes on where it was; an epoch that has an outcome is not done again."""
+
+    def __init__(
+        self,
+        signer: Signer,
+        *,
+        desk: Desk,
+        collector: Collector,
+        delivery: Delivery,
+        spool: Spool,
+        clock: Clock,
+        progress: Progress,
+        pipeline: Pipeline | None = None,
+        upload_moment: UploadMoment = immediately,
+    ) -> None:
+        self._signer = signer
+        self._hotkey = address_of(signer)
+        self._desk = desk
+        self._collector = collector
+        self._delivery = delivery
+        self._spool = spool
+        self._clock = clock
+        self._progress = progress
+        self._pipeline = pipeline or Pipeline()
+        self._upload_moment = upload_moment
+
+    async def run(self) -> None:
+        """Mine epoch after epoch until cancelled. The failure of one is logged and kept as its
+        outcome, and the next one is mined."""
+        heart = asyncio.ensure_future(self._beat())
+        after = None
+        try:
+            while True:
+                self._progress.update(phase=Phase.ASKING)
+                assignment = await self._desk.next_assignment(after)
+                after = assignment.epoch_id
+                with structlog.contextvars.bound_contextvars(epoch=assignment.epoch_id):
+                    await self.mine(assignment)
+                self._progress.update(phase=Phase.WAITING)
+                await sleep_until(self._clock, self._next_start(assignment.epoch))
+        finally:
+            heart.cancel()
+            await asyncio.gather(heart, return_exceptions=True)
+            self._progress.update(phase=Phase.STOPPED)
+
+    async def mine(self, assignment: Assignment) -> Outcome:
+        """One epoch, from wherever an earlier run left it to its outcome."""
+        self._progress.update(
+            epoch_id=assignment.epoch_id,
+            deadline=format_time(assignment.submission_deadline),
+            zips_total=len(assignment.zipcodes),
+            zips_done=0,
+            zips_failed=0,
+            rows=0,
+            files_uploaded=0,
+        )
+        while True:
+            try:
+                outcome = await self._mine(assignment)
+                break
+            except SpoolError as error:
+                if self._clock.now() + DISK_PAUSE >= stop_scraping_at(assignment.epoch):
+                    outcome = self._failed(str(error))
+                    self._desk.report(assignment, "failed", rows=0, zipcodes=0)
+                    _log.error("the epoch is lost", reason=outcome.detail)
+                    break
+                _log.error("the spool cannot be used; trying again", reason=str(error))
+                await self._clock.sleep(DISK_PAUSE)
+        self._progress.update(
+            last_epoch_id=assignment.epoch_id, last_result=outcome.result, detail=outcome.detail
+        )
+        return outcome
+
+    async def _mine(self, assignment: Assignment) -> Outcome:
+        spool = self._spool.epoch(assignment)
+        earlier = spool.outcome()
+        if earlier is not None:
+            _log.info("this epoch is done already", result=earlier.result, detail=earlier.detail)
+            return earlier
+        await self._until_begun(assignment.epoch)
+        _log.info(
+            "mining",
+            zipcodes=len(assignment.zipcodes),
+            expected=assignment.total_expected_listings,
+            deadline=format_time(assignment.submission_deadline),
+        )
+        self._desk.report(assignment, "in_progress", rows=0, zipcodes=0)
+        try:
+            body = spool.manifest() or await self._make(assignment, spool)
+            await sleep_until(self._clock, self._upload_moment(assignment))
+            self._progress.update(phase=Phase.UPLOADING)
+            manifest = await self._delivery.deliver(
+                assignment, spool, body, self._manifest_moment(assignment)
+            )
+        except (NothingToSubmit, DeliveryFailed) as error:
+            outcome = self._failed(str(error))
+            _log.error("nothing is submitted in this epoch", reason=outcome.detail)
+        else:
+            outcome = self._submitted(assignment, manifest)
+            _log.info("submitted", rows=outcome.rows, zipcodes=outcome.zipcodes)
+        spool.save_outcome(outcome)
+        status = "completed" if outcome.result == "submitted" else "failed"
+        self._desk.report(assignment, status, rows=outcome.rows, zipcodes=outcome.zipcodes)
+        return outcome
+
+    async def _make(self, assignment: Assignment, spool: EpochSpool) -> bytes:
+        """Scrape, pack and sign; the manifest is on disk when this returns.
+
+        Raises:
+            NothingToSubmit: where there is no row to submit.
+        """
+        self._progress.update(phase=Phase.SCRAPING)
+        await self._collector.collect(
+            assignment, self._pipeline.order(assignment), spool, stop_scraping_at(assignment.epoch)
+        )
+        self._progress.update(phase=Phase.PACKING)
+        records = spool.scraped()
+        self._tell_missing(assignment, spool)
+        frames = {z: spool.rows_of(z) for z, record in records.items() if record.rows}
+        packed = self._pipeline.pack(assignment, frames)
+        files = spool.save_package({z: frame for z, frame in packed.items() if frame.height})
+        if not files:
+            notes = "; ".join(sorted({r.note for r in records.values() if r.note}))
+            raise NothingToSubmit(f"No row was found that counts. {notes or 'No ZIP had any.'}")
+        now = self._clock.now()
+        manifest = self._pipeline.manifest(assignment, self._hotkey, now, files)
+        body = manifest.sign(self._signer)
+        spool.save_manifest(body)
+        return body
+
+    def _tell_missing(self, assignment: Assignment, spool: EpochSpool) -> None:
+        records = spool.scraped()
+        for zip_ in assignment.zipcodes:
+            record = records.get(zip_.zipcode)
+            if record is None or not record.complete:
+                _log.warning(
+                    "a ZIP is submitted in part or not at all",
+                    zipcode=zip_.zipcode,
+                    rows=record.rows if record else 0,
+                    expected=zip_.expected_listings,
+                    reason=record.note if record else "its turn did not come before time was up",
+                )
+
+    def _manifest_moment(self, assignment: Assignment) -> Callable[[datetime], datetime]:
+        return lambda ready: self._pipeline.manifest_at(assignment, ready)
+
+    async def _until_begun(self, epoch: Epoch) -> None:
+        """Rows scraped before the epoch's start do not count, so a clock that is behind the
+        API's must wait for it."""
+        lag = epoch.start - self._clock.now()
+        if lag > _NOTICED_LAG:
+            _log.warning(
+                "this machine's clock is behind the API's: set it right",
+                seconds=round(lag.total_seconds()),
+            )
+        await sleep_until(self._clock, epoch.start)
+
+    def _next_start(self, epoch: Epoch) -> datetime:
+        """The next epoch's start, and a little later for each hotkey, so that not all miners ask
+        the API in one moment. It is far within the grace period, so it costs no rank."""
+        share = int(sha256_hex(f"start:{self._hotkey}:{epoch.id}")[:8], 16) / 2**32
+        return epoch.end + min(_LONGEST_JITTER, epoch.length / 64) * share
+
+    def _failed(self, reason: str) -> Outcome:
+        return Outcome("failed", format_time(self._clock.now()), reason, 0, 0)
+
+    def _submitted(self, assignment: Assignment, manifest: Manifest) -> Outcome:
+        zipcodes = len(manifest.files)
+        detail = f"{manifest.rows} rows of {zipcodes} of {len(assignment.zipcodes)} ZIPs."
+        now = format_time(self._clock.now())
+        return Outcome("submitted", now, detail, manifest.rows, zipcodes)
+
+    async def _beat(self) -> None:
+        while True:
+            self._progress.beat()
+            await self._clock.sleep(HEARTBEAT)

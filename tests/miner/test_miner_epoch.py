@@ -1,0 +1,111 @@
+"""One epoch of an honest miner, judged as validators judge it."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+from minernet import Competition
+from portal_process import CALM, portal
+
+from sn46.mechanism.names import PPM
+from sn46.mechanism.submission import miner_prefix
+
+
+async def test_a_complete_submission(competition: Competition) -> None:
+    assignment = await competition.assignment()
+    async with competition.miner() as miner:
+        outcome = await miner.mine(assignment)
+    assert outcome.result == "submitted"
+    judged = await competition.judged(assignment)
+    assert (judged.reasons, judged.participant, judged.volume) == ((), True, PPM)
+    assert judged.rows == judged.rows_kept == assignment.total_expected_listings == outcome.rows
+    # The county's records fill nine of the sixteen fields.
+    assert judged.completeness == 9 * PPM // 16
+
+
+async def test_the_api_is_told(competition: Competition) -> None:
+    assignment = await competition.assignment()
+    async with competition.miner() as miner:
+        await miner.mine(assignment)
+
+        async def completed() -> bool:
+            stats = await competition.net.client("bob").stats()
+            return '"completed":1' in json.dumps(stats, separators=(",", ":"))
+
+        await competition.net.until(completed)
+
+
+async def test_an_epoch_is_not_done_twice(competition: Competition) -> None:
+    assignment = await competition.assignment()
+    folder = competition.folder / "spool"
+    async with competition.miner(data_dir=folder, address="127.0.0.31") as miner:
+        first = await miner.mine(assignment)
+        assert await miner.mine(assignment) == first
+    asked = await competition.asked("127.0.0.31")
+    written = await competition.versions(_prefix(competition))
+    async with competition.miner(data_dir=folder, address="127.0.0.31") as miner:
+        assert await miner.mine(assignment) == first
+    assert await competition.asked("127.0.0.31") == asked
+    assert await competition.versions(_prefix(competition)) == written
+
+
+async def test_refused_zips_are_left_out_and_the_rest_is_submitted(
+    competition: Competition, tmp_path: Path
+) -> None:
+    assignment = await competition.assignment()
+    refused = [z.zipcode for z in assignment.zipcodes][:1]
+    rules = tmp_path / "rules.json"
+    rules.write_text(json.dumps({"127.0.0.32": {"fail_zipcodes": refused}}))
+    with portal(*CALM, "--client-rules", str(rules)) as url:
+        async with competition.miner(portal=url, address="127.0.0.32", attempts=2) as miner:
+            outcome = await miner.mine(assignment)
+    judged = await competition.judged(assignment)
+    expected = sum(z.expected_listings for z in assignment.zipcodes[1:])
+    assert outcome.zipcodes == judged.zipcodes == len(assignment.zipcodes) - 1
+    assert judged.participant
+    assert judged.volume == expected * PPM // assignment.total_expected_listings
+
+
+async def test_where_nothing_is_found_nothing_is_submitted(
+    competition: Competition, tmp_path: Path
+) -> None:
+    assignment = await competition.assignment()
+    net = competition.net
+    rules = tmp_path / "rules.json"
+    rules.write_text(json.dumps({"127.0.0.33": {"fail_fraction": 1}}))
+    with portal(*CALM, "--client-rules", str(rules)) as url:
+        async with competition.miner(portal=url, address="127.0.0.33") as miner:
+            net.clock.advance_to(assignment.epoch.end - assignment.epoch.length / 20)
+            net.clock.advance(timedelta(seconds=-2))
+            outcome = await miner.mine(assignment)
+    assert outcome.result == "failed"
+    assert "403" in outcome.detail
+    assert await competition.frozen(assignment) == (None, {})
+
+
+async def test_the_reserve_stops_scraping_and_what_is_there_is_submitted(
+    competition: Competition,
+) -> None:
+    assignment = await competition.assignment()
+    clock = competition.net.clock
+    address = "127.0.0.34"
+    with portal(*CALM[:-4], "--rate", "20", "--burst", "10") as url:
+        async with competition.miner(portal=url, address=address) as miner:
+            import asyncio
+
+            mining = asyncio.create_task(miner.mine(assignment))
+
+            async def begun() -> bool:
+                return await competition.asked(address, url) >= 8
+
+            await competition.net.until(begun)
+            clock.advance_to(assignment.epoch.end - assignment.epoch.length / 20)
+            outcome = await mining
+    assert outcome.result == "submitted"
+    judged = await competition.judged(assignment)
+    assert judged.valid
+    assert 0 < judged.rows < assignment.total_expected_listings
+
+
+def _prefix(competition: Competition) -> str:
+    return miner_prefix(competition.net.hotkey("ann"), competition.net.epoch.id)
