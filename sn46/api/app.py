@@ -17,11 +17,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sn46.api.bodies import invalid
-from sn46.api.database import Database
 from sn46.api.problems import Problem, problem_response
 from sn46.api.records import RequestEntry
 from sn46.api.routes import access, assignments, health, public, results
-from sn46.api.services import Outside, Services
+from sn46.api.services import Outside, Services, make_services
 from sn46.api.settings import ApiSettings
 from sn46.store.base import StoreError
 from sn46.zipcodes import ZipTableError
@@ -34,10 +33,9 @@ log = structlog.get_logger(__name__)
 def create_app(settings: ApiSettings, outside: Outside) -> FastAPI:
     """The application over injected parts. It answers while :func:`running` is entered.
 
-    Raises:
-        DatabaseError: where DATABASE_URL is not usable.
+    Raises what :func:`make_services` does.
     """
-    services = Services(settings, outside, Database(settings.database_url))
+    services = make_services(settings, outside)
     app = FastAPI(
         title="Subnet 46 API",
         version="1",

@@ -12,6 +12,7 @@ import structlog
 from fastapi import FastAPI
 from granian.constants import Interfaces
 from granian.server.embed import Server
+from limits.errors import ConfigurationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from sn46.api.app import create_app, running
@@ -128,7 +129,7 @@ async def serve(settings: ApiSettings, clock: Clock) -> None:
                     epoch_seconds=settings.epoch_seconds,
                 )
                 await serve_app(app, settings.host, settings.port, stop)
-    except (DatabaseError, ChainError, StoreError, ValueError) as error:
+    except (DatabaseError, ChainError, StoreError, ConfigurationError, ValueError) as error:
         raise StartError(str(error)) from error
     except (SQLAlchemyError, OSError) as error:
         raise StartError(f"The database cannot be opened (DATABASE_URL): {error}") from error

@@ -93,6 +93,17 @@ class Services:
             object.__setattr__(self, name, part)
 
 
+def make_services(settings: ApiSettings, outside: Outside) -> Services:
+    """The server's parts over what it is given.
+
+    Raises:
+        DatabaseError: where DATABASE_URL is not usable.
+        ConfigurationError: where LIMITS_STORAGE needs a library that is not installed.
+        ValueError: where TRUSTED_PROXIES names no network.
+    """
+    return Services(settings, outside, Database(settings.database_url))
+
+
 def services_of(request: Request) -> Services:
     """The services of the application that a request came to."""
     return request.app.state.services

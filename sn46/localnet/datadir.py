@@ -1,13 +1,13 @@
 """The directory that holds all of a local network: one network at a time, found again later.
 
-    network.json    seed, secrets and ports, for its owner alone
-    lock            held while a network runs here
-    chain.sqlite    the chain
-    wallets/        all keys
-    s3/             the S3 server's objects
-    api/, NAME/     the state of each service
-    logs/NAME.log   what each service says
-    status/NAME.json  what each service does
+network.json    seed, secrets and ports, for its owner alone
+lock            held while a network runs here
+chain.sqlite    the chain
+wallets/        all keys
+s3/             the S3 server's objects
+api/, NAME/     the state of each service
+logs/NAME.log   what each service says
+status/NAME.json  what each service does
 """
 
 import contextlib
@@ -129,7 +129,8 @@ class DataDir:
             return None
         except (OSError, ValueError) as error:
             raise DataDirError(
-                f"{file} cannot be read ({error}). Restore it, or start afresh in another --data-dir."
+                f"{file} cannot be read ({error}). Restore it, or start afresh in another "
+                "--data-dir."
             ) from error
         try:
             network = NetworkFile(**cast(dict[str, Any], value))

@@ -1,5 +1,6 @@
 """Who takes part: wallets that follow from the seed, and their places on the chain."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -68,9 +69,7 @@ class People:
         return {miner.hotkey: miner.spec.name for miner in self.miners}
 
 
-def make_people(
-    folder: Path, seed: str, *, validators: int, strategies: Sequence[str]
-) -> People:
+def make_people(folder: Path, seed: str, *, validators: int, strategies: Sequence[str]) -> People:
     """Write the wallets of a network, or find them: the same seed gives the same keys.
 
     A strategy that stands more than once gets numbered names (``honest``, ``honest-2``).
@@ -111,7 +110,7 @@ async def settle(path: Path, people: People, clock: Clock) -> None:
     Raises:
         ChainError: where the file is no such chain.
     """
-    if not path.exists():
+    if not await asyncio.to_thread(path.exists):
         create_local_chain(
             path,
             netuid=NETUID,

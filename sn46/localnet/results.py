@@ -144,6 +144,4 @@ def weights_agree(report: Mapping[Hotkey, int], on_chain: Mapping[Hotkey, int]) 
         return False
     unit = max(report.values()) / 65_535
     rounding = unit * (1 + len(report)) + 1
-    return all(
-        abs(on_chain.get(h, 0) - report.get(h, 0)) <= rounding for h in {*on_chain, *report}
-    )
+    return all(abs(on_chain.get(h, 0) - report.get(h, 0)) <= rounding for h in {*on_chain, *report})

@@ -194,10 +194,10 @@ class ProcessService(Service):
         """SIGTERM, and SIGKILL where that is not heeded in time."""
         process.terminate()
         deadline = time.monotonic() + self.spec.stop_seconds
-        while process.poll() is None and time.monotonic() < deadline:
+        while process.poll() is None:
+            if time.monotonic() >= deadline:
+                process.kill()
             await asyncio.sleep(_POLL_SECONDS / 2)
-        if process.poll() is None:
-            process.kill()
 
 
 class _Output:
@@ -206,9 +206,7 @@ class _Output:
     The copy is made here so that a full disk stops the log and not the process.
     """
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], spec: ProcessSpec, report: Report
-    ) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], spec: ProcessSpec, report: Report) -> None:
         assert process.stdout is not None
         self._name, self._path, self._report = spec.name, spec.log, report
         self._pipe = process.stdout

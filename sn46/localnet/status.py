@@ -32,7 +32,11 @@ def _read(value: dict[str, Any]) -> Status:
     phase, epoch_id = str(value.get("phase") or "starting"), str(value.get("epoch_id") or "")
     if "zips_total" not in value:
         return Status(
-            phase, _count(value, "done"), _count(value, "of"), str(value.get("note") or ""), epoch_id
+            phase,
+            _count(value, "done"),
+            _count(value, "of"),
+            str(value.get("note") or ""),
+            epoch_id,
         )
     notes = [
         f"{_count(value, 'rows')} homes" if _count(value, "rows") else "",

@@ -1,6 +1,6 @@
 """An epoch's result for people: a table, and the reasons in plain words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -36,42 +36,59 @@ _SHORT = {
 
 def epoch_summary(result: EpochResult, people: People) -> RenderableType:
     """The table of an epoch, the reasons, the weights on the chain and the agreement."""
+    names = {person.hotkey: person.name for person in people.everyone()}
     parts: list[RenderableType] = []
     if result.reports:
         report = next(iter(result.reports.values()))
-        miners: Mapping[str, Any] = report.get("miners") or {}
-        parts += [_table(result, miners, people), *_reasons(miners, people)]
-    parts += [*_chain_lines(result, people), _agreement(result)]
+        miners = {miner.hotkey: miner.name for miner in people.miners}
+        parts.append(report_table(report, names=miners))
+        parts += report_lines(report, names=miners)
+    parts += [*_chain_lines(result, people, names), _agreement(result)]
     return Group(*parts)
 
 
-def _table(result: EpochResult, miners: Mapping[str, Any], people: People) -> Table:
-    table = Table(title=f"Epoch {result.epoch.id}", title_justify="left", expand=False)
+def report_table(report: Mapping[str, Any], *, names: Mapping[Hotkey, str]) -> Table:
+    """A report's miners, best paid first. ``names`` are the miners that are known by one, and
+    stand in the table whether they submitted anything or not."""
+    miners: Mapping[str, Any] = report.get("miners") or {}
+    table = Table(title=f"Epoch {report.get('epoch_id')}", title_justify="left")
     table.add_column("miner", no_wrap=True)
-    table.add_column("strategy", no_wrap=True)
+    if names:
+        table.add_column("strategy", no_wrap=True)
     table.add_column("valid or why not", overflow="fold")
-    for name in ("speed", "complete", "volume", "accuracy", "final", "weight"):
-        table.add_column(name, justify="right", no_wrap=True)
-    known = [(m.hotkey, m.name) for m in people.miners]
-    known += [(Hotkey(h), "—") for h in miners if h not in people.strategies]
-    for hotkey, strategy in sorted(known, key=lambda k: _order(miners.get(k[0]), k[1])):
-        entry = miners.get(hotkey)
-        if entry is None:
-            table.add_row(short(hotkey), strategy, "submitted nothing", *[""] * 5, "0 %")
-            continue
-        table.add_row(
-            short(hotkey),
-            strategy,
-            verdict(entry),
-            *(_score(entry.get(n)) for n in ("speed", "completeness", "volume", "accuracy")),
-            _score(entry.get("final")),
-            _share(entry.get("weight")),
-        )
-    burnt = next(iter(result.reports.values())).get("weights", {}).get(people.owner.hotkey, 0)
-    if burnt:
-        table.add_row(short(people.owner.hotkey), "owner", "what nobody earned", *[""] * 5,
-            _share(burnt))  # fmt: skip
+    for column in ("speed", "complete", "volume", "accuracy", "final", "weight"):
+        table.add_column(column, justify="right", no_wrap=True)
+    known = {**{Hotkey(hotkey): "" for hotkey in miners}, **names}
+    for hotkey in sorted(known, key=lambda h: (_order(miners.get(h)), known[h], h)):
+        who = [short(hotkey) if names else hotkey, *([known[hotkey]] if names else [])]
+        table.add_row(*who, *_cells(miners.get(hotkey)))
+    unearned = {h: w for h, w in (report.get("weights") or {}).items() if h not in known and w}
+    for hotkey, weight in unearned.items():
+        who = [short(hotkey) if names else hotkey, *(["owner"] if names else [])]
+        table.add_row(*who, "what nobody earned", *[""] * 5, _share(weight))
     return table
+
+
+def report_lines(report: Mapping[str, Any], *, names: Mapping[Hotkey, str]) -> list[Text]:
+    """A line for each reason of each miner, in the report's own words."""
+    miners: Mapping[str, Any] = report.get("miners") or {}
+    lines = [
+        _line(name, "submitted nothing before the deadline.")
+        for hotkey, name in names.items()
+        if hotkey not in miners
+    ]
+    for hotkey, entry in miners.items():
+        who = names.get(Hotkey(hotkey), short(hotkey))
+        lines += [_line(who, str(reason["detail"])) for reason in entry.get("reasons") or []]
+    return lines
+
+
+def _cells(entry: Mapping[str, Any] | None) -> list[str]:
+    """From the verdict to the weight."""
+    if entry is None:
+        return ["submitted nothing", *[""] * 5, "0 %"]
+    scores = ("speed", "completeness", "volume", "accuracy", "final")
+    return [verdict(entry), *(_score(entry.get(n)) for n in scores), _share(entry.get("weight"))]
 
 
 def verdict(entry: Mapping[str, Any]) -> str:
@@ -85,21 +102,9 @@ def verdict(entry: Mapping[str, Any]) -> str:
     return f"yes, but {why}" if why else "yes"
 
 
-def _reasons(miners: Mapping[str, Any], people: People) -> list[RenderableType]:
-    """A line for each reason of each miner."""
-    lines: list[RenderableType] = []
-    for miner in people.miners:
-        entry = miners.get(miner.hotkey)
-        if entry is None:
-            lines.append(_line(miner.name, "submitted nothing before the deadline."))
-            continue
-        for reason in entry.get("reasons") or []:
-            lines.append(_line(miner.name, str(reason["detail"])))
-    return lines
-
-
-def _chain_lines(result: EpochResult, people: People) -> list[RenderableType]:
-    names = {hotkey: name for hotkey, name in _names(people)}
+def _chain_lines(
+    result: EpochResult, people: People, names: Mapping[Hotkey, str]
+) -> list[RenderableType]:
     lines: list[RenderableType] = []
     for validator in people.validators:
         weights = result.weights_on_chain.get(validator.hotkey)
@@ -110,10 +115,6 @@ def _chain_lines(result: EpochResult, people: People) -> list[RenderableType]:
         listed = ", ".join(f"{names.get(h, short(h))} {_share(w)}" for h, w in order)
         lines.append(_line(validator.name, f"weights on the chain: {listed}"))
     return lines
-
-
-def _names(people: People) -> Sequence[tuple[Hotkey, str]]:
-    return [(person.hotkey, person.name) for person in people.everyone()]
 
 
 def _agreement(result: EpochResult) -> Text:
@@ -129,10 +130,11 @@ def _line(who: str, what: str) -> Text:
     return Text.from_markup(f"  [bold]{escape(who)}[/bold]: {escape(what)}")
 
 
-def _order(entry: Mapping[str, Any] | None, name: str) -> tuple[int, int, str]:
+def _order(entry: Mapping[str, Any] | None) -> tuple[int, int, int]:
+    """Best paid first, then by score; who submitted nothing comes last."""
     if entry is None:
-        return 1, 0, name
-    return -int(entry.get("weight") or 0), -int(entry.get("final") or 0), name
+        return 1, 0, 0
+    return 0, -int(entry.get("weight") or 0), -int(entry.get("final") or 0)
 
 
 def _score(ppm: Any) -> str:

@@ -244,7 +244,7 @@ class SeaweedServer:
                 return False
             return True
 
-        if not _wait_for(taken, 5):
+        if not _wait_for(taken, 3):
             os.close(fd)
             raise DataDirInUse(
                 f"Another S3 server already runs in {self._dir}. Stop it, or choose another data "

@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -185,8 +186,8 @@ async def write_export(directory: Path, name: str, snapshot: Snapshot) -> int:
     """Write a snapshot below ``directory``, its index last; returns how many objects it has.
 
     A folder that has an export of ``name`` already is added to: objects of the same key are
-    replaced, others stay. Interrupted at any moment, what was there before can still be read, and
-    the same call again completes it.
+    replaced, others stay. Interrupted at any moment, what was there before can still be read
+    (frozen objects do not change), and the same call again completes it.
 
     Raises:
         ExportError: where an index is there that cannot be read.
@@ -196,43 +197,43 @@ async def write_export(directory: Path, name: str, snapshot: Snapshot) -> int:
     if _index_path(directory, name).exists():
         entries = await asyncio.to_thread(_read_index, directory, name)
     new = _place(name, entries, snapshot.objects)
-    limit = asyncio.Semaphore(_READS_AT_ONCE)
     parts = directory / f"{name}.part"
-
-    async def copy(entry: _Entry) -> None:
-        async with limit:
-            body = await snapshot.read(entry.info.key)
-            path = directory.joinpath(*entry.path)
-            await asyncio.to_thread(_write_file, path, body, parts / _odd_name(entry.info.key))
-
     try:
-        async with asyncio.TaskGroup() as tasks:
-            for entry in new:
-                tasks.create_task(copy(entry))
-    except ExceptionGroup as group:
-        raise _as_store_error(directory, group) from group
-    entries.update((entry.info.key, entry) for entry in new)
-    index = "".join(f"{_index_line(entries[key])}\n" for key in sorted(entries)).encode()
-    try:
-        await asyncio.to_thread(
-            _write_file, _index_path(directory, name), index, parts / "index.jsonl"
-        )
+        await _copy_all(snapshot, new, directory, parts)
+        entries.update((entry.info.key, entry) for entry in new)
+        index = "".join(f"{_index_line(entries[key])}\n" for key in sorted(entries)).encode()
+        await asyncio.to_thread(_write_file, _index_path(directory, name), index, parts)
         await asyncio.to_thread(shutil.rmtree, parts)
     except OSError as error:
-        raise _as_store_error(directory, error) from error
+        raise StoreError(
+            f"The export could not be written to {directory}: {error}. Free some space there, or "
+            "choose another folder."
+        ) from error
     return len(new)
 
 
-def _as_store_error(directory: Path, error: BaseException) -> BaseException:
-    """The first error of a group; one of the file system told as ours."""
-    while isinstance(error, BaseExceptionGroup):
-        error = cast(BaseException, error.exceptions[0])
-    if not isinstance(error, OSError):
-        return error
-    return StoreError(
-        f"The export could not be written to {directory}: {error}. Free some space there, or "
-        "choose another folder."
-    )
+async def _copy_all(
+    snapshot: Snapshot, entries: Iterable[_Entry], directory: Path, parts: Path
+) -> None:
+    """Copy objects, several at once. After the first error no further one is begun, and the error
+    is raised once those under way have ended: a cancelled write would go on in its thread."""
+    left = iter(entries)
+    errors: list[StoreError | OSError] = []
+
+    async def work() -> None:
+        for entry in left:
+            try:
+                body = await snapshot.read(entry.info.key)
+                path = directory.joinpath(*entry.path)
+                await asyncio.to_thread(_write_file, path, body, parts)
+            except (StoreError, OSError) as error:
+                errors.append(error)
+            if errors:
+                return
+
+    await asyncio.gather(*(work() for _ in range(_READS_AT_ONCE)))
+    if errors:
+        raise errors[0]
 
 
 def _index_path(directory: Path, name: str) -> Path:
@@ -380,13 +381,15 @@ def _read_file(directory: Path, entry: _Entry) -> bytes:
             ) from error
 
 
-def _write_file(path: Path, body: bytes, temporary: Path) -> None:
-    """Write a file whole or not at all. The temporary one lies apart: beside it, any name could
-    be another object's."""
+def _write_file(path: Path, body: bytes, parts: Path) -> None:
+    """Write a file whole or not at all. It grows in the folder ``parts``: beside its place, any
+    temporary name could be another object's."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    with open(temporary, "wb") as file:
+    parts.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=parts, delete=False) as file:
         file.write(body)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
+    # Such files are made for their owner alone; an export is for others.
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)

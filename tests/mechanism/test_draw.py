@@ -1,4 +1,4 @@
-"""The draw (mechanism 2): within the tolerance or refused, under its quotas, the same everywhere."""
+"""The draw (mechanism 2): within the tolerance or refused, under its quotas, repeatable."""
 
 import hashlib
 import hmac
@@ -90,8 +90,7 @@ def test_a_draw_lands_within_the_tolerance_or_is_refused(
     table = made_up_table(number, size)
     try:
         draw = draw_zipcodes(table, NO_HISTORY, rules, EPOCH, SEED)
-    except DrawError as error:
-        assert "short" in str(error)
+    except DrawError:
         return
     check_draw(draw, rules)
     eligible = {r.zipcode: r for r in eligible_rows(table, NO_HISTORY, rules, EPOCH)}

@@ -137,8 +137,9 @@ def test_a_client_with_a_rule_never_gets_its_zips(tmp_path: Path) -> None:
 def test_it_needs_little_memory() -> None:
     with portal(*CALM) as url:
         port = int(url.rsplit(":", 1)[1])
-        for _ in range(200):
-            httpx.get(f"{url}/api/search?zip=98103")
+        with from_address(url, "127.0.0.1") as client:
+            for page in range(300):
+                client.get(f"/api/search?zip=98103&page={page % 15 + 1}").raise_for_status()
         (process,) = [
             child
             for child in psutil.Process().children()

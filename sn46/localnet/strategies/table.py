@@ -97,7 +97,7 @@ _ALL: Final = (
     StrategySpec(
         name="partial",
         description="Honest, but the portal refuses it four ZIPs in ten.",
-        earns="A score for what it has: its volume is less, and it says nothing of what it lacks.",
+        earns="A score for what it has: its volume is less.",
         honest=True,
         environment=_NORMAL,
         failing_share=0.4,
@@ -134,7 +134,7 @@ _ALL: Final = (
     ),
     StrategySpec(
         name="wrong-zip",
-        description="Puts the homes of other ZIPs into each ZIP's folder.",
+        description="Fills up each ZIP's folder with homes of another ZIP.",
         earns="Nothing: a row's ZIP must be its folder's.",
         reason=Code.WRONG_ZIPCODE,
         environment=_NORMAL,

@@ -1,0 +1,355 @@
+"""The command ``sn46``. Thin: every command hands over to the room that does the work, and loads
+that room only when it is called.
+
+Exit codes: 0 done, 1 could not, 2 asked for wrongly (with one line that says how).
+"""
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from sn46 import __version__
+
+if TYPE_CHECKING:
+    from pydantic_settings import BaseSettings
+
+    from sn46.validator.replay import Replay
+    from sn46.validator.settings import ValidatorSettings
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+_HIDDEN = "********"
+_PASSWORD = re.compile(r"(://[^/:@\s]*:)[^/@\s]+@")
+
+app = typer.Typer(
+    name="sn46",
+    help="The ZIP-code competition of Bittensor subnet 46.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Actor(StrEnum):
+    """Who has settings."""
+
+    API = "api"
+    MINER = "miner"
+    VALIDATOR = "validator"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, ``sys.argv`` by default. Returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command: Any = typer.main.get_command(app)
+    try:
+        result = command.main(given or ["--help"], prog_name="sn46", standalone_mode=False)
+    except TyperException as error:
+        return _fail(_usage_text(error), EXIT_USAGE)
+    except Abort:
+        return EXIT_FAILED
+    return result if isinstance(result, int) else 0
+
+
+def _usage_text(error: TyperException) -> str:
+    """One line, with what may have been meant."""
+    context: Any = getattr(error, "ctx", None)
+    where = f"{context.command_path} --help" if context else "sn46 --help"
+    close: Sequence[str] = getattr(error, "possibilities", None) or ()
+    message = " ".join((error.message if close else error.format_message()).split()).rstrip(".")
+    if close:
+        message = f"{message}. Did you mean {' or '.join(sorted(close))}?"
+    elif not message.endswith("?"):
+        message = f"{message}."
+    return f"{message} See {where}."
+
+
+def _fail(text: str, code: int = EXIT_FAILED, command: str = "") -> int:
+    print(f"sn46{f' {command}' if command else ''}: {text}", file=sys.stderr)
+    return code
+
+
+@app.command()
+def localnet(
+    epochs: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs; without it, run until Ctrl-C.")
+    ] = None,
+    epoch_seconds: Annotated[
+        int, typer.Option(help="Length of an epoch: at least 60, and a divisor of a day.")
+    ] = 90,
+    validators: Annotated[int, typer.Option(help="How many validators.")] = 3,
+    miners: Annotated[
+        str, typer.Option(help="Strategies of the miners, separated by commas.", metavar="LIST")
+    ] = "all",
+    target_listings: Annotated[
+        int, typer.Option(help="How many homes the ZIP codes of an epoch hold together.")
+    ] = 2000,
+    seed: Annotated[
+        str | None, typer.Option(help="From which wallets and draws follow; random by default.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep everything here and go on from it next time; without it, a temporary "
+            "directory that is removed at the end."
+        ),
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Export each epoch to this folder, for sn46 replay.")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write assignments, reports and weights to this file.")
+    ] = None,
+    api_port: Annotated[int | None, typer.Option(help="The API's port; a free one.")] = None,
+    s3_port: Annotated[int | None, typer.Option(help="The S3 server's; a free one.")] = None,
+    portal_port: Annotated[int | None, typer.Option(help="The portal's; a free one.")] = None,
+    chaos: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
+) -> int:
+    """Run the whole network on this machine: chain, S3, API, a portal with real sales, miners
+    honest and not, and validators that see through them."""
+    from sn46.localnet.errors import OptionError
+    from sn46.localnet.options import Chaos, LocalnetOptions, parse_miners
+    from sn46.localnet.run import run_localnet
+
+    try:
+        options = LocalnetOptions(
+            epochs=epochs,
+            epoch_seconds=epoch_seconds,
+            validators=validators,
+            miners=parse_miners(miners),
+            target_listings=target_listings,
+            seed=seed,
+            data_dir=data_dir,
+            export=export,
+            json_file=json,
+            chaos=frozenset(Chaos(name) for name in chaos or ()),
+            api_port=api_port,
+            s3_port=s3_port,
+            portal_port=portal_port,
+        )
+    except (OptionError, ValueError) as error:
+        return _fail(str(error), EXIT_USAGE, "localnet")
+    return run_localnet(options)
+
+
+@app.command()
+def api() -> int:
+    """Run the API server, with the settings of the environment and .env."""
+    from sn46.api.server import main as run
+
+    return run()
+
+
+@app.command()
+def miner() -> int:
+    """Run a miner, with the settings of the environment and .env."""
+    from sn46.miner.process import main as run
+
+    return run()
+
+
+@app.command()
+def validator() -> int:
+    """Run a validator, with the settings of the environment and .env."""
+    from sn46.chain.base import ChainError
+    from sn46.configuration import SettingsError, read_settings
+    from sn46.sources.registry import SourceSettingError
+    from sn46.validator.service import run_validator
+    from sn46.validator.settings import ValidatorSettings
+
+    try:
+        run_validator(read_settings(ValidatorSettings))
+    except SettingsError as error:
+        for line in error.lines:
+            _fail(line, command="validator")
+        return EXIT_USAGE
+    except (ChainError, SourceSettingError, OSError) as error:
+        return _fail(str(error), command="validator")
+    return 0
+
+
+@app.command()
+def export(
+    to: Annotated[Path, typer.Option("--to", help="The folder; an export there is added to.")],
+    epoch: Annotated[
+        list[str] | None, typer.Option(help="An epoch's id, more than once for several.")
+    ] = None,
+) -> int:
+    """Write all that anyone needs to replay an epoch, the last ended one by default. Uses a
+    validator's settings."""
+    from sn46.chain.base import ChainError
+    from sn46.client.api import ApiError, ApiUnavailable
+    from sn46.configuration import SettingsError, read_settings
+    from sn46.mechanism.errors import MechanismError
+    from sn46.store.base import StoreError
+    from sn46.validator.settings import ValidatorSettings
+
+    try:
+        settings = read_settings(ValidatorSettings)
+        asyncio.run(_export(settings, to, epoch or ["previous"]))
+    except SettingsError as error:
+        for line in error.lines:
+            _fail(line, command="export")
+        return EXIT_USAGE
+    except (ApiError, ApiUnavailable, ChainError, StoreError, MechanismError, OSError) as error:
+        return _fail(str(error), command="export")
+    return 0
+
+
+async def _export(settings: "ValidatorSettings", to: Path, epochs: Sequence[str]) -> None:
+    import httpx
+
+    from sn46.chain.connect import open_chain
+    from sn46.chain.wallets import load_hotkey
+    from sn46.client.api import ApiClient
+    from sn46.validator.export import export_epoch
+
+    signer = load_hotkey(settings.wallet_name, settings.wallet_hotkey, settings.wallet_path)
+    chain = open_chain(settings.chain_endpoint, netuid=settings.netuid)
+    try:
+        async with (
+            httpx.AsyncClient() as http,
+            ApiClient(settings.api_url, api_hotkey=settings.api_hotkey, signer=signer) as api,
+        ):
+            for text in epochs:
+                epoch = (await api.epoch(text)).assignment.epoch
+                print(f"Exporting epoch {epoch.id} …", flush=True)
+                count = await export_epoch(to, epoch, api=api, chain=chain, http=http)
+                print(f"Epoch {epoch.id}: {count} objects in {to}")
+    finally:
+        await chain.close()
+
+
+@app.command()
+def replay(
+    source: Annotated[Path, typer.Option("--from", help="The folder of an export.")],
+    epoch: Annotated[str, typer.Option(help="The epoch's id, such as 2024-03-15-16:00.")],
+    json: Annotated[
+        Path | None, typer.Option(help="Write the replayed report to this file.")
+    ] = None,
+    api_hotkey: Annotated[
+        str | None,
+        typer.Option(help="Trust only an assignment that this hotkey signed."),
+    ] = None,
+) -> int:
+    """Judge an epoch again from an export, and compare with what the validators published.
+    Needs no network and no key. Exits with 1 where a published report differs."""
+    from sn46.mechanism.errors import MechanismError
+    from sn46.validator.examiner import Examiner
+    from sn46.validator.replay import replay_epoch
+
+    examiner = Examiner(seconds=120, memory_mb=3_000)
+    try:
+        found = asyncio.run(
+            replay_epoch(source, epoch, examiner=examiner, api_hotkey=api_hotkey, report=_progress)
+        )
+        if json is not None:
+            _write_report(json, found.report)
+    except (MechanismError, OSError) as error:
+        return _fail(str(error), command="replay")
+    finally:
+        examiner.close()
+    return _show_replay(found)
+
+
+def _progress(done: int, of: int) -> None:
+    if sys.stderr.isatty():
+        end = "\n" if done == of else ""
+        print(f"\rExamined {done} of {of} submissions", end=end, file=sys.stderr, flush=True)
+
+
+def _write_report(path: Path, report: Mapping[str, Any]) -> None:
+    import json as jsonlib
+
+    path.write_text(jsonlib.dumps(report, indent=1) + "\n")
+
+
+def _show_replay(found: "Replay") -> int:
+    from rich.console import Console
+
+    from sn46.localnet.words import report_lines, report_table
+
+    console = Console() if sys.stdout.isatty() else Console(width=160, highlight=False)
+    console.print(report_table(found.report, names={}))
+    for line in report_lines(found.report, names={}):
+        console.print(line)
+    print(f"consensus_hash {found.report['consensus_hash']}")
+    for published, differences in sorted(found.published.items()):
+        print(f"{published}: its published report {'differs' if differences else 'agrees'}")
+        for difference in differences:
+            print(f"  {difference}")
+    if not found.published:
+        print("No validator published a report on this epoch.")
+    return 0 if found.agrees else EXIT_FAILED
+
+
+@app.command()
+def config(
+    actor: Annotated[Actor, typer.Argument(help="Whose settings.")],
+) -> int:
+    """Show an actor's settings and where each comes from. Exits with 1 where one is wrong."""
+    from sn46.configuration import SettingsError, read_settings
+
+    kind = _settings_kind(actor)
+    for name, value, origin in _settings_rows(kind):
+        print(f"{name:28} {value:44} {origin}")
+    try:
+        read_settings(kind)
+    except SettingsError as error:
+        for line in error.lines:
+            _fail(line, command="config")
+        return EXIT_FAILED
+    return 0
+
+
+def _settings_kind(actor: Actor) -> "type[BaseSettings]":
+    match actor:
+        case Actor.API:
+            from sn46.api.settings import ApiSettings
+
+            return ApiSettings
+        case Actor.MINER:
+            from sn46.miner.settings import MinerSettings
+
+            return MinerSettings
+        case Actor.VALIDATOR:
+            from sn46.validator.settings import ValidatorSettings
+
+            return ValidatorSettings
+
+
+def _settings_rows(kind: "type[BaseSettings]") -> list[tuple[str, str, str]]:
+    """Name, value as given and origin of each setting. Secrets are hidden."""
+    from dotenv import dotenv_values
+    from pydantic import SecretStr
+
+    origins = {
+        ".env": {name.upper(): value for name, value in dotenv_values(".env").items()},
+        "environment": {name.upper(): value for name, value in os.environ.items()},
+    }
+    rows: list[tuple[str, str, str]] = []
+    for field, info in kind.model_fields.items():
+        name, value, origin = field.upper(), str(info.default), "default"
+        if info.is_required():
+            value, origin = "", "not set"
+        for place, values in origins.items():
+            if values.get(name) is not None:
+                value, origin = str(values[name]), place
+        if info.annotation is SecretStr and value:
+            value = _HIDDEN
+        rows.append((name, _PASSWORD.sub(rf"\1{_HIDDEN}@", value), origin))
+    return rows
+
+
+@app.command()
+def version() -> int:
+    """Show the version."""
+    print(__version__)
+    return 0

