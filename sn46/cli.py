@@ -142,7 +142,7 @@ def localnet(
 @app.command()
 def api() -> int:
     """Run the API server, with the settings of the environment and .env."""
-    from sn46.api.server import main as run
+    from sn46.api.__main__ import main as run
 
     return run()
 

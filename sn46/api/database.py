@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Any
 
 from alembic import command
@@ -32,7 +33,8 @@ class Database:
     def __init__(self, url: str) -> None:
         """
         Raises:
-            DatabaseError: where the address is none that SQLAlchemy knows.
+            DatabaseError: where the address is none that SQLAlchemy knows, or an SQLite file's
+                folder does not exist.
         """
         try:
             self._engine = create_async_engine(url, pool_pre_ping=True)
@@ -43,6 +45,7 @@ class Database:
             ) from error
         self._writing: AsyncEngine = self._engine
         if self.is_sqlite:
+            _check_folder(self._engine.url.database)
             _prepare_sqlite(self._engine)
             self._writing = self._engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
 
@@ -74,6 +77,13 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+def _check_folder(file: str | None) -> None:
+    if file and file != ":memory:" and not Path(file).absolute().parent.is_dir():
+        raise DatabaseError(
+            f"DATABASE_URL names {file}, and there is no such folder. Create the folder first."
+        )
 
 
 def _upgrade(connection: Connection) -> None:

@@ -6,7 +6,6 @@ import socket
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -19,7 +18,7 @@ from sn46.api.app import create_app, running
 from sn46.api.database import DatabaseError
 from sn46.api.logs import configure_logs
 from sn46.api.services import Outside
-from sn46.api.settings import ApiSettings, SettingsError, load_settings
+from sn46.api.settings import ApiSettings
 from sn46.chain.base import ChainError
 from sn46.chain.connect import open_chain
 from sn46.chain.wallets import load_hotkey
@@ -28,7 +27,6 @@ from sn46.store.base import StoreError
 from sn46.store.s3 import S3Access, S3Bucket
 
 EXIT_FAILED = 1
-EXIT_SETTINGS = 2
 log = structlog.get_logger(__name__)
 
 
@@ -132,7 +130,8 @@ async def serve(settings: ApiSettings, clock: Clock) -> None:
     except (DatabaseError, ChainError, StoreError, ConfigurationError, ValueError) as error:
         raise StartError(str(error)) from error
     except (SQLAlchemyError, OSError) as error:
-        raise StartError(f"The database cannot be opened (DATABASE_URL): {error}") from error
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise StartError(f"The database cannot be opened (DATABASE_URL): {reason}.") from error
     log.info("api_stopped")
 
 
@@ -146,14 +145,3 @@ def run_api(settings: ApiSettings) -> int:
         print(f"sn46 api: {error}", file=sys.stderr)
         return EXIT_FAILED
     return 0
-
-
-def main(**overrides: Any) -> int:
-    """Read the settings from the environment and run. Returns the exit code, 2 for settings."""
-    try:
-        settings = load_settings(**overrides)
-    except SettingsError as error:
-        for line in error.lines:
-            print(f"sn46 api: {line}", file=sys.stderr)
-        return EXIT_SETTINGS
-    return run_api(settings)

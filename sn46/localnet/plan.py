@@ -21,6 +21,9 @@ _FIRST_SALE = datetime(2014, 1, 1, tzinfo=UTC)
 _LONGEST_RUN_DAYS = 366
 """The oldest sale stays within what is looked back on for as long as a network may run."""
 
+_MINERS, _VALIDATORS = 1, 2
+"""Groups of loopback addresses."""
+
 # What a process needs of its user's environment to run at all. Nothing else is passed on: settings
 # of a real miner or validator, exported or in a .env, must not reach the local network.
 _PASSED_ON = (
@@ -66,7 +69,7 @@ class Plan:
         return {
             address: {"fail_fraction": miner.spec.failing_share}
             for miner in self.people.miners
-            if miner.spec.failing_share and (address := own_address(miner.number))
+            if miner.spec.failing_share and (address := own_address(_MINERS, miner.number))
         }
 
     def portal(self, rules: Path) -> ProcessSpec:
@@ -109,14 +112,22 @@ class Plan:
         return self._spec("api", "sn46", ("api",), settings)
 
     def validator(self, person: Person) -> ProcessSpec:
-        settings = {**self._client(person), "CHAIN_ENDPOINT": self.chain_endpoint}
+        number = self.people.validators.index(person) + 1
+        settings = {
+            **self._client(person),
+            **_from_address(_VALIDATORS, number),
+            "CHAIN_ENDPOINT": self.chain_endpoint,
+            # Half an epoch is short here, and the portal is ours.
+            "REQUESTS_PER_SECOND": "40",
+        }
         return self._spec(person.name, "sn46", ("validator",), settings)
 
     def miner(self, miner: Miner) -> ProcessSpec:
-        settings = {**self._client(miner), **miner.spec.environment}
-        address = own_address(miner.number)
-        if address is not None:
-            settings["SOURCE_ADDRESS"] = address
+        settings = {
+            **self._client(miner),
+            **_from_address(_MINERS, miner.number),
+            **miner.spec.environment,
+        }
         return self._spec(miner.name, miner.spec.module, miner.spec.arguments, settings)
 
     def status_file(self, name: str) -> Path:
@@ -153,6 +164,12 @@ class Plan:
             folder=self.data.of(name),
             log=self.data.logs / f"{name}.log",
         )
+
+
+def _from_address(group: int, number: int) -> dict[str, str]:
+    """Everyone asks the portal from an own address, as on the Internet: it counts by address."""
+    address = own_address(group, number)
+    return {"SOURCE_ADDRESS": address} if address else {}
 
 
 def _base_environment() -> dict[str, str]:

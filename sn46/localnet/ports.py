@@ -45,10 +45,10 @@ def is_free(port: int) -> bool:
     return True
 
 
-def own_address(number: int) -> str | None:
-    """The loopback address of the miner of this number, from 1; None where this machine has no
-    such addresses (Linux answers for all of 127.0.0.0/8, other systems for 127.0.0.1 alone)."""
-    address = f"127.0.1.{number}"
+def own_address(group: int, number: int) -> str | None:
+    """The loopback address 127.0.GROUP.NUMBER; None where this machine has no such addresses
+    (Linux answers for all of 127.0.0.0/8, other systems for 127.0.0.1 alone)."""
+    address = f"127.0.{group}.{number}"
     with socket.socket() as probe:
         try:
             probe.bind((address, 0))

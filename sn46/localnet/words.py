@@ -12,6 +12,7 @@ from sn46.localnet.people import People
 from sn46.localnet.results import EpochResult
 from sn46.mechanism.names import PPM, Hotkey
 
+_LINE = 200
 _SHORT = {
     "hotkey_not_registered": "not registered",
     "manifest_missing": "no manifest in time",
@@ -79,7 +80,7 @@ def report_lines(report: Mapping[str, Any], *, names: Mapping[Hotkey, str]) -> l
     ]
     for hotkey, entry in miners.items():
         who = names.get(Hotkey(hotkey), short(hotkey))
-        lines += [_line(who, str(reason["detail"])) for reason in entry.get("reasons") or []]
+        lines += [_line(who, _first_words(str(reason["detail"]))) for reason in entry.get("reasons") or []]
     return lines
 
 
@@ -124,6 +125,11 @@ def _agreement(result: EpochResult) -> Text:
         who = f"All {count} validators agree" if count > 1 else "The validator published"
         return Text(f"{who}: consensus_hash {some}", style="bold green")
     return Text("\n".join(result.faults) or "No validator published a report.", style="bold red")
+
+
+def _first_words(detail: str) -> str:
+    """A reason that fits a line or two; the report has all of it."""
+    return detail if len(detail) <= _LINE else f"{detail[:_LINE].rpartition(' ')[0]} …"
 
 
 def _line(who: str, what: str) -> Text:

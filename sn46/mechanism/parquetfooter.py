@@ -80,7 +80,7 @@ _ROW_GROUP: Final = {
     6: I64,
     7: I16,
 }
-_FILE: Final = {
+FILE_SHAPE: Final = {
     1: I32,
     2: ListOf(_SCHEMA_ELEMENT),
     3: I64,
@@ -109,10 +109,10 @@ _PHYSICAL_NAMES: Final = {
 _UTF8, _CONVERTED_DATE, _CONVERTED_MICROS, _CONVERTED_INT64 = 0, 6, 10, 18
 _CODECS: Final = frozenset({0, 1})
 """Uncompressed and snappy."""
-_ENCODINGS: Final = frozenset({0, 2, 5, 6, 8, 9})
-"""Plain, dictionary (two names of it), delta for numbers and for lengths, split bytes. Not
-DELTA_BYTE_ARRAY: each of its values may repeat all of the one before it, so a page has no bound
-on what it decodes to."""
+_ENCODINGS: Final = frozenset({0, 2, 5, 8, 9})
+"""Plain, dictionary (two names of it), delta for numbers, split bytes: what writers use by
+themselves. Not DELTA_BYTE_ARRAY: each of its values may repeat all of the one before it, so a
+page has no bound on what it decodes to."""
 
 
 class FileSchemaFault(MechanismError):
@@ -176,7 +176,7 @@ def _read_footer(body: bytes) -> dict[int, Any]:
     end = len(body) - 8
     if length > end - 4:
         raise FileSchemaFault("the footer is longer than the file")
-    footer = ThriftReader(body, end - length, end).struct(_FILE)
+    footer = ThriftReader(body, end - length, end).struct(FILE_SHAPE)
     for field in (1, 2, 3, 4):
         _needed(footer, field)
     return footer
@@ -281,7 +281,7 @@ def _check_chunk(
     first_data, size = _needed(metadata, 9), _needed(metadata, 7)
     dictionary = metadata.get(11, 0)
     start = dictionary if 0 < dictionary < first_data else first_data
-    if start < 4 or size < 0 or start + size > len(body):
+    if start < 4 or not start <= first_data <= start + size <= len(body):
         raise FileSchemaFault("a column chunk lies outside the file")
     return _walk_pages(body, start, start + size, rows)
 

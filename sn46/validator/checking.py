@@ -27,7 +27,8 @@ _DETAIL_CHARACTERS = 500
 
 
 class RecordCache:
-    """The sources' records by listing id, on disk. Errors of a source are never kept."""
+    """The sources' records by listing id, on disk. Errors of a source are never kept; a disk that
+    refuses costs another question to the source, and nothing else."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,9 +45,13 @@ class RecordCache:
         self._db.commit()
 
     def get(self, listing_id: str) -> tuple[Detail, datetime] | None:
-        found = self._db.execute(
-            "SELECT fetched_at, row FROM records WHERE listing_id = ?", (listing_id,)
-        ).fetchone()
+        try:
+            found = self._db.execute(
+                "SELECT fetched_at, row FROM records WHERE listing_id = ?", (listing_id,)
+            ).fetchone()
+        except sqlite3.Error as error:
+            _log.warning("records cannot be read", fault=str(error))
+            return None
         if found is None:
             return None
         fetched_at = parse_time(found[0])
@@ -59,11 +64,14 @@ class RecordCache:
         return Detail(Lookup.FOUND, row), fetched_at
 
     def put(self, listing_id: str, detail: Detail, fetched_at: datetime) -> None:
-        self._db.execute(
-            "INSERT OR REPLACE INTO records VALUES (?, ?, ?)",
-            (listing_id, format_time(fetched_at), _as_text(detail.row)),
-        )
-        self._db.commit()
+        try:
+            with self._db:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO records VALUES (?, ?, ?)",
+                    (listing_id, format_time(fetched_at), _as_text(detail.row)),
+                )
+        except sqlite3.Error as error:
+            _log.warning("records cannot be kept", fault=str(error))
 
     def close(self) -> None:
         self._db.close()

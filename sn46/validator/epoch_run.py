@@ -45,7 +45,7 @@ from sn46.store.base import StoreError
 from sn46.store.snapshot import RemoteSnapshot
 from sn46.store.upload import upload_object
 from sn46.validator.checking import SpotChecker
-from sn46.validator.examiner import Examiner
+from sn46.validator.examiner import Examiner, ExaminerError
 from sn46.validator.journal import Journal
 from sn46.validator.judging import Judging, QuickStage
 from sn46.validator.progress import Progress
@@ -54,7 +54,15 @@ _log = structlog.get_logger("sn46.validator")
 
 T = TypeVar("T")
 
-PASSING = (ApiError, ApiUnavailable, StoreError, ChainError, httpx.HTTPError, OSError)
+PASSING = (
+    ApiError,
+    ApiUnavailable,
+    StoreError,
+    ChainError,
+    ExaminerError,
+    httpx.HTTPError,
+    OSError,
+)
 """Faults of the world around us: tried again while the epoch's time lasts."""
 
 
@@ -107,7 +115,7 @@ def _is_early(error: Exception) -> bool:
     """Whether a moment is not reached yet: the block's, or by the API's clock, an epoch's."""
     if isinstance(error, BlockNotFinal):
         return True
-    return isinstance(error, ApiError) and error.status == 409
+    return isinstance(error, ApiError) and error.status == 409 and error.retry_after is not None
 
 
 class EpochRun:
@@ -127,6 +135,7 @@ class EpochRun:
             MechanismError: where the assignment cannot be trusted or understood.
         """
         self._show("opening")
+        self._check_time("validating the epoch")
         assignment = await self._assignment()
         view = await self._view()
         report = self._journal.get("report")
@@ -135,6 +144,14 @@ class EpochRun:
         await self._announce(assignment, report)
         await self._set_weights(report)
         self._show("done")
+
+    def _check_time(self, doing: str) -> None:
+        """What is not done by E + L is left: the next epoch's weights are due."""
+        if self._parts.clock.now() >= self._epoch.results_deadline:
+            raise EpochLostError(
+                f"{doing} is too late: its time was over at "
+                f"{format_time(self._epoch.results_deadline)}."
+            )
 
     def _show(self, phase: str, done: int = 0, of: int = 0) -> None:
         self._parts.progress.show(phase, done, of, epoch_id=self._epoch.id)
@@ -146,15 +163,15 @@ class EpochRun:
 
     async def _assignment(self) -> Assignment:
         """The epoch's assignment, its seed revealed if the API shows it by now."""
+        kept = self._journal.get("assignment")
         try:
             served = await insist(
                 self._parts.clock,
-                self._epoch.candidates_by,
+                self._epoch.weights_by if kept is None else self._epoch.candidates_by,
                 "fetching the assignment",
                 lambda: self._parts.api.epoch(self._epoch.id),
             )
         except EpochLostError:
-            kept = self._journal.get("assignment")
             if kept is None:
                 raise
             return read_assignment(kept, self._parts.api_hotkey)
@@ -348,44 +365,45 @@ class EpochRun:
         if self._journal.get("weights") is not None:
             return
         self._show("setting weights")
+        self._check_time("setting weights")
         weights = {Hotkey(h): Ppm(int(w)) for h, w in report["weights"].items()}
-        if await self._stands_on_chain(weights):
-            self._journal.put("weights", {"at": format_time(self._parts.clock.now())})
-            return
-        self._journal.put("attempt", {"at": format_time(self._parts.clock.now())})
-        receipt = await insist(
+        done = await insist(
             self._parts.clock,
             self._epoch.results_deadline,
             "setting weights",
-            lambda: self._parts.chain.set_weights(weights),
+            lambda: self._attempt(weights),
         )
-        self._journal.put(
-            "weights",
-            {
-                "at": format_time(self._parts.clock.now()),
-                "block": receipt.block,
-                "committed_only": receipt.committed_only,
-                "on_chain": dict(receipt.on_chain),
-            },
-        )
+        self._journal.put("weights", {"at": format_time(self._parts.clock.now()), **done})
         _log.info(
             "weights set and read back",
             epoch=self._epoch.id,
-            block=receipt.block,
+            block=done.get("block"),
             consensus_hash=str(report["consensus_hash"])[:16],
         )
 
+    async def _attempt(self, weights: Mapping[Hotkey, Ppm]) -> dict[str, Any]:
+        """One attempt, after a look at what an earlier one came to; what is to be recorded.
+
+        Where the same weights stood there before the first attempt, such as the last epoch's, a
+        look tells nothing, and they are set anew.
+        """
+        earlier = self._journal.get("attempt")
+        stands = await self._stands_on_chain(weights)
+        if earlier is not None and stands and not earlier.get("stood_before"):
+            return {"found_on_chain": True}
+        if earlier is None:
+            now = format_time(self._parts.clock.now())
+            self._journal.put("attempt", {"at": now, "stood_before": stands})
+        receipt = await self._parts.chain.set_weights(weights)
+        return {
+            "block": receipt.block,
+            "committed_only": receipt.committed_only,
+            "on_chain": dict(receipt.on_chain),
+        }
+
     async def _stands_on_chain(self, weights: Mapping[Hotkey, Ppm]) -> bool:
-        """Whether an attempt before a restart reached the chain: what stands there is what was
-        wanted, within the chain's 16 bits."""
-        if self._journal.get("attempt") is None:
-            return False
-        found = await insist(
-            self._parts.clock,
-            self._epoch.results_deadline,
-            "reading the weights back",
-            lambda: self._parts.chain.weights_of(self._parts.hotkey),
-        )
+        """Whether what stands on the chain is what is wanted, within the chain's 16 bits."""
+        found = await self._parts.chain.weights_of(self._parts.hotkey)
         largest = max(weights.values())
         rounding = largest // 65_535 * 2 + 2
         return all(abs(found.get(h, 0) - weights.get(h, 0)) <= rounding for h in {*found, *weights})

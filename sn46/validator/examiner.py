@@ -13,7 +13,7 @@ import multiprocessing
 import resource
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -29,7 +29,6 @@ from sn46.mechanism.reasons import Code, Reason
 
 _log = structlog.get_logger("sn46.validator")
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 _START_SECONDS = 120.0
@@ -61,7 +60,7 @@ def _work(pipe: Connection, memory_bytes: int) -> None:
     pa.set_memory_pool(pa.system_memory_pool())
     _limit(resource.RLIMIT_DATA, memory_bytes)
     _limit(resource.RLIMIT_CORE, 0)
-    with contextlib.suppress(EOFError, KeyboardInterrupt):
+    with contextlib.suppress(EOFError, KeyboardInterrupt, MemoryError):
         pipe.send(None)
         while True:
             function, arguments = pipe.recv()
@@ -141,11 +140,11 @@ class Examiner:
                 "machine short of memory?"
             ) from fault
 
-    async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _run(self, function: Callable[..., T], *arguments: Any) -> T:
         async with self._lock:
             for last in (False, True):
                 try:
-                    return await asyncio.to_thread(self._exchange, function, args)
+                    return await asyncio.to_thread(self._exchange, function, arguments)
                 except TimeoutError as error:
                     self.close()
                     raise _Undecodable(str(error)) from error

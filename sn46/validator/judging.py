@@ -7,11 +7,17 @@ import polars as pl
 
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.chainview import ChainView
-from sn46.mechanism.evidence import Evidence, checks_key, evidence_key, read_evidence
+from sn46.mechanism.evidence import (
+    MAX_EVIDENCE_BYTES,
+    Evidence,
+    checks_key,
+    evidence_key,
+)
 from sn46.mechanism.judge import CheckPlan, LineUp, Outcome, conclude, line_up, plan_checks
 from sn46.mechanism.names import Hotkey
-from sn46.mechanism.quick import QuickResult, Upload, kept_listings
+from sn46.mechanism.quick import QuickResult, Upload
 from sn46.mechanism.report import published_rows
+from sn46.mechanism.signing import is_hotkey
 from sn46.mechanism.submission import (
     MAX_FILE_BYTES,
     ObjectInfo,
@@ -52,28 +58,32 @@ class Judging:
         self._view = view
         self._uploads = uploads
         self._examiner = examiner
+        self._examined: dict[Hotkey, QuickResult] = {}
         self._folders: dict[Hotkey, dict[str, ObjectInfo]] = {}
         for info in uploads.objects:
             owner = split_miner_key(info.key)
-            if owner is not None and owner[1] == assignment.epoch_id:
-                self._folders.setdefault(owner[0], {})[info.key] = info
+            if owner is None or owner[1] != assignment.epoch_id or not is_hotkey(owner[0]):
+                continue
+            self._folders.setdefault(owner[0], {})[info.key] = info
 
     async def quick(self, report: Report = _nothing) -> QuickStage:
-        """Validate every submission quickly and choose what is to be checked.
+        """Validate every submission quickly and choose what is to be checked. Called again after
+        an error, it goes on where it was.
 
         Raises:
             StoreError: where objects cannot be read now. That is our trouble, not a miner's.
+            ExaminerError: where this machine cannot examine them now.
         """
-        results: list[QuickResult] = []
         hotkeys = sorted(self._folders)
         for done, hotkey in enumerate(hotkeys):
             report(done, len(hotkeys))
-            manifest, files = await self._read(hotkey)
-            results.append(
-                await self._examiner.examine(self._assignment, self._view, hotkey, manifest, files)
-            )
+            if hotkey not in self._examined:
+                manifest, files = await self._read(hotkey)
+                self._examined[hotkey] = await self._examiner.examine(
+                    self._assignment, self._view, hotkey, manifest, files
+                )
         report(len(hotkeys), len(hotkeys))
-        lined_up = line_up(self._assignment, self._view, results)
+        lined_up = line_up(self._assignment, self._view, self._examined.values())
         return QuickStage(lined_up, plan_checks(lined_up))
 
     async def kept(self, hotkey: Hotkey) -> pl.DataFrame:
@@ -81,48 +91,60 @@ class Judging:
         manifest, files = await self._read(hotkey)
         if manifest is None:
             raise KeyError(hotkey)
-        return kept_listings(self._assignment, hotkey, manifest, files)
+        return await self._examiner.kept_listings(self._assignment, hotkey, manifest, files)
 
     async def conclude(self, stage: QuickStage, results: Snapshot) -> tuple[Outcome, pl.DataFrame]:
         """Merge the evidence in the results bucket; the outcome and the rows to publish."""
-        evidence = await read_all_evidence(self._assignment, self._view, results)
+        evidence = await self._evidence(results)
         outcome = conclude(stage.lined_up, stage.plan, evidence)
         winners = {hotkey: await self.kept(hotkey) for hotkey in outcome.winners}
         return outcome, published_rows(stage.lined_up, outcome, winners)
 
     async def _read(self, hotkey: Hotkey) -> tuple[Upload | None, dict[str, Upload]]:
         """The manifest and the files in the places of assigned ZIPs; anything else in the folder
-        is never fetched, and nothing larger than its limit is."""
+        is never fetched, nothing larger than its limit is, and no file that nobody will read."""
         folder = self._folders[hotkey]
         epoch_id = self._assignment.epoch_id
+        manifest = folder.get(manifest_key(hotkey, epoch_id))
+        if manifest is None:
+            return None, {}
+        document = await _upload(self._uploads, manifest, MAX_FILE_BYTES)
+        if not self._view.is_registered(hotkey):
+            return document, {}
         wanted = [
             miner_file_key(hotkey, epoch_id, zip_.zipcode) for zip_ in self._assignment.zipcodes
         ]
-        files = {key: await self._upload(folder[key]) for key in wanted if key in folder}
-        manifest = folder.get(manifest_key(hotkey, epoch_id))
-        return (await self._upload(manifest) if manifest else None), files
+        files = {
+            key: await _upload(self._uploads, folder[key], MAX_FILE_BYTES)
+            for key in wanted
+            if key in folder
+        }
+        return document, files
 
-    async def _upload(self, info: ObjectInfo) -> Upload:
-        if info.size > MAX_FILE_BYTES:
-            return Upload(info, b"")
-        return Upload(info, await self._uploads.read(info.key))
+    async def _evidence(self, results: Snapshot) -> list[Evidence]:
+        """The evidence of every permit holder that uploaded some."""
+        infos = {info.key: info for info in results.objects}
+        epoch_id = self._assignment.epoch_id
+        found: list[Evidence] = []
+        for validator in self._view.permit_holders():
+            document = infos.get(evidence_key(validator, epoch_id))
+            body = infos.get(checks_key(validator, epoch_id))
+            if document is None and body is None:
+                continue
+            found.append(
+                await self._examiner.read_evidence(
+                    self._assignment,
+                    self._view,
+                    validator,
+                    await _upload(results, document, MAX_EVIDENCE_BYTES) if document else None,
+                    await _upload(results, body, MAX_EVIDENCE_BYTES) if body else None,
+                )
+            )
+        return found
 
 
-async def read_all_evidence(
-    assignment: Assignment, view: ChainView, results: Snapshot
-) -> list[Evidence]:
-    """The evidence of every permit holder that uploaded some."""
-    infos = {info.key: info for info in results.objects}
-    found: list[Evidence] = []
-    for validator in view.permit_holders():
-        keys = (
-            evidence_key(validator, assignment.epoch_id),
-            checks_key(validator, assignment.epoch_id),
-        )
-        if not any(key in infos for key in keys):
-            continue
-        document, body = [
-            Upload(infos[key], await results.read(key)) if key in infos else None for key in keys
-        ]
-        found.append(read_evidence(assignment, view, validator, document, body))
-    return found
+async def _upload(source: Snapshot, info: ObjectInfo, most: int) -> Upload:
+    """An object with its bytes; without them where they are more than any reader takes."""
+    if info.size > most:
+        return Upload(info, b"")
+    return Upload(info, await source.read(info.key))

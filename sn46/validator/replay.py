@@ -67,6 +67,7 @@ async def replay_epoch(
     Raises:
         ExportError: where the export is incomplete or damaged.
         AssignmentError: where the assignment's signature or rules are not right.
+        ExaminerError: where this machine cannot examine uploads now.
     """
     epoch = find_epoch(directory, epoch_id)
     folder = epoch_folder(directory, epoch)
@@ -79,6 +80,7 @@ async def replay_epoch(
     try:
         stage = await judging.quick(report)
         outcome, rows = await judging.conclude(stage, results)
+        published = await _published(assignment, view, results)
     except StoreError as error:
         raise ExportError(str(error)) from error
     replayed = common_part(
@@ -90,7 +92,6 @@ async def replay_epoch(
             listings_validated=rows.height,
         )
     )
-    published = await _published(assignment, view, results)
     return Replay(
         epoch_id=epoch,
         report=replayed,

@@ -54,16 +54,29 @@ class Validator:
         while True:
             try:
                 current = await self._parts.api.current()
+                assignment = current.assignment
+                journal = Journal(self._parts.data_dir, assignment.epoch_id)
+                journal.put("assignment", current.document)
             except (*PASSING, MechanismError) as error:
                 self._parts.progress.show("waiting", note=f"for an assignment: {error}")
                 _log.info("no assignment yet", detail=str(error))
                 await self._clock.sleep(timedelta(seconds=5))
                 continue
-            assignment = current.assignment
-            Journal(self._parts.data_dir, assignment.epoch_id).put("assignment", current.document)
             return assignment.epoch.seconds
 
     async def _try_epoch(self, epoch: Epoch) -> None:
+        """Validate an epoch; where this machine's disk refuses a step, again until its time is
+        over."""
+        while True:
+            try:
+                await self._validate(epoch)
+                return
+            except OSError as error:
+                _log.error("epoch interrupted", epoch=epoch.id, detail=str(error))
+                self._parts.progress.show("interrupted", note=str(error), epoch_id=epoch.id)
+            await self._clock.sleep(timedelta(seconds=5))
+
+    async def _validate(self, epoch: Epoch) -> None:
         if Journal(self._parts.data_dir, epoch.id).get("weights") is not None:
             return
         try:

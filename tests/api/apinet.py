@@ -4,7 +4,7 @@ loopback, and a clock that the test moves."""
 import asyncio
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -170,9 +170,8 @@ class Net:
             "receiver_ss58": self.hotkey("api"),
             "nonce_ns": int(self.clock.now().timestamp() * 10**9),
         } | options
-        return http_auth.sign(
-            self.world.wallets[name].hotkey, method=method, path=path, body=body, **options
-        )
+        keypair: Any = self.world.wallets[name].hotkey
+        return http_auth.sign(keypair, method=method, path=path, body=body, **options)
 
     async def until(self, condition: Callable[[], Any], seconds: float = 10) -> None:
         """Poll until an awaitable condition is true."""
@@ -245,7 +244,7 @@ def make_world(
 
 
 @asynccontextmanager
-async def api_over(world: World, **changes: Any) -> AsyncIterator[Net]:
+async def api_over(world: World, **changes: Any) -> AsyncGenerator[Net]:
     """The API, serving until the context is left."""
     settings = world.settings(**changes)
     chain = open_chain(settings.chain_endpoint, netuid=NETUID, clock=world.clock)

@@ -38,7 +38,7 @@ from sn46.sources.portal import PortalSource
 from sn46.zipcodes import MasterTable, save_table
 
 RULES: Mapping[str, Any] = {
-    "target_listings": 900,
+    "target_listings": 500,
     "tolerance_percent": 15,
     "min_zipcode_listings": 50,
     "max_state_share": 100,

@@ -24,6 +24,7 @@ def spooled_files(data: Path) -> int:
     return sum(path.is_file() and not path.name.startswith(".") for path in data.rglob("*.*"))
 
 
+@pytest.mark.timeout(300)
 async def test_killed_at_many_points_and_finished(competition: Competition, tmp_path: Path) -> None:
     assignment = await competition.assignment()
     data = tmp_path / "data"
@@ -36,7 +37,7 @@ async def test_killed_at_many_points_and_finished(competition: Competition, tmp_
         async with process(environment, cwd=tmp_path) as running:
 
             async def moved(before: int = before) -> bool:
-                return spooled_files(data) > before + 1 or bool(
+                return spooled_files(data) >= before + 3 or bool(
                     read_status(data).get("last_result")
                 )
 
@@ -44,7 +45,7 @@ async def test_killed_at_many_points_and_finished(competition: Competition, tmp_
             running.kill()
             await running.communicate()
         kills += 1
-    assert kills >= 4
+    assert kills >= 3
     judged = await competition.judged(assignment)
     assert (judged.reasons, judged.volume) == ((), PPM)
     # A page holds 40 homes. Each kill may cost the ZIP that was under way, and no other.
@@ -71,13 +72,13 @@ async def test_what_was_scraped_or_uploaded_is_not_again(competition: Competitio
         async def uploaded() -> bool:
             return await competition.versions(prefix) == len(assignment.zipcodes)
 
-        await net.until(uploaded)
+        await net.until(uploaded, seconds=60)
         spool_file = next(folder.rglob("uploaded.json"))
 
         async def noted() -> bool:
             return spool_file.read_text().count("parquet") == len(assignment.zipcodes)
 
-        await net.until(noted)
+        await net.until(noted, seconds=60)
         mining.cancel()
         with pytest.raises(asyncio.CancelledError):
             await mining

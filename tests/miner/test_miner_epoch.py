@@ -33,7 +33,7 @@ async def test_the_api_is_told(competition: Competition) -> None:
             stats = await competition.net.client("bob").stats()
             return '"completed":1' in json.dumps(stats, separators=(",", ":"))
 
-        await competition.net.until(completed)
+        await competition.net.until(completed, seconds=60)
 
 
 async def test_an_epoch_is_not_done_twice(competition: Competition) -> None:
@@ -97,7 +97,7 @@ async def test_the_reserve_stops_scraping_and_what_is_there_is_submitted(
             async def begun() -> bool:
                 return await competition.asked(address, url) >= 8
 
-            await competition.net.until(begun)
+            await competition.net.until(begun, seconds=60)
             clock.advance_to(assignment.epoch.end - assignment.epoch.length / 20)
             outcome = await mining
     assert outcome.result == "submitted"

@@ -142,58 +142,60 @@ async def test_made_up_rows_are_the_same_again(competition: Competition) -> None
 
 
 async def test_the_late_one_is_refused_by_the_store(competition: Competition) -> None:
-    """The deadline that the store knows is in the policy; here it comes in two seconds, and the
-    miner's clock is moved past the epoch's end only once the store refuses."""
+    """Its files are in the store in time; its manifest comes when the policy, obtained before,
+    has expired. The store has a clock of its own, so here the policy expires soon by that one
+    and the miner's clock is moved past the epoch's end once the store refuses."""
     net, bucket = competition.net, competition.world.miners
     assignment = await competition.assignment()
     prefix = miner_prefix(net.hotkey("ann"), assignment.epoch_id)
-    given: list[UploadPolicy] = []
+    data = competition.folder / "late"
+    async with competition.miner(strategy="late", data_dir=data) as miner:
+        mining = asyncio.create_task(miner.mine(assignment))
+
+        async def files_are_there() -> bool:
+            notes = list(data.rglob("uploaded.json"))
+            return bool(notes) and notes[0].read_text().count("parquet") == len(assignment.zipcodes)
+
+        await net.until(files_are_there, seconds=60)
+        assert not mining.done()
+        mining.cancel()
+        await asyncio.gather(mining, return_exceptions=True)
+    now = real_now()
+    expiring = bucket.upload_policy(
+        prefix=prefix,
+        expires_at=now + timedelta(seconds=1),
+        max_bytes=MAX_FILE_BYTES,
+        metadata={EPOCH_METADATA: assignment.epoch_id, NONCE_METADATA: assignment.nonce},
+        now=now,
+    )
+
+    async def refused() -> bool:
+        try:
+            async with httpx.AsyncClient() as http:
+                await send_form(http, expiring, f"{prefix}probe", b"x")
+        except UploadRefused:
+            return True
+        return False
+
+    await net.until(refused, seconds=60)
+    given = 0
 
     async def policies(assignment: Assignment) -> UploadPolicy:
-        now = real_now()
-        given.append(
-            bucket.upload_policy(
-                prefix=prefix,
-                expires_at=now + timedelta(seconds=2),
-                max_bytes=MAX_FILE_BYTES,
-                metadata={
-                    EPOCH_METADATA: assignment.epoch_id,
-                    NONCE_METADATA: assignment.nonce,
-                },
-                now=now,
-            )
-        )
-        return given[0]
+        nonlocal given
+        given += 1
+        return expiring
 
-    async with competition.miner(strategy="late", policies=policies) as miner:
-
-        async def refuses() -> bool:
-            if not given:
-                return False
-            try:
-                async with httpx.AsyncClient() as http:
-                    await send_form(http, given[0], f"{prefix}probe", b"x")
-            except UploadRefused:
-                return True
-            return False
-
+    async with competition.miner(strategy="late", data_dir=data, policies=policies) as miner:
         mining = asyncio.create_task(miner.mine(assignment))
-        await net.until(refuses)
-        _, files = await competition.frozen(assignment)
-        assert len([key for key in files if key.endswith(".parquet")]) == len(assignment.zipcodes)
-        net.clock.advance_to(assignment.epoch.end + timedelta(seconds=1))
-        await asyncio.sleep(0)
-        assert not mining.done()
-        net.clock.advance(timedelta(seconds=2))
+        net.clock.advance_to(assignment.epoch.end + timedelta(seconds=3))
         outcome = await mining
-    assert len(given) == 1
+    assert given == 1
     assert outcome.result == "failed"
     assert "AccessDenied" in outcome.detail
     assert "deadline" in outcome.detail
     judged = await competition.judged(assignment)
-    assert (
-        [r.code for r in judged.reasons] == [Code.MANIFEST_MISSING] == [STRATEGIES["late"].reason]
-    )
+    reasons = [reason.code for reason in judged.reasons]
+    assert reasons == [Code.MANIFEST_MISSING] == [STRATEGIES["late"].reason]
 
 
 def test_the_table_has_every_miner_of_the_local_network() -> None:

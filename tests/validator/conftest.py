@@ -1,0 +1,69 @@
+"""The validator's parts for tests: an examiner, a portal, and a competition for each test."""
+
+import asyncio
+import secrets
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+for room in (".", "store", "portal", "miner", "api", "validator"):
+    sys.path.insert(0, str(Path(__file__).parent.parent / room))
+
+import stamina
+from apinet import World, api_over, make_world
+from minernet import RULES, Competition, write_county_table
+from portal_process import CALM, portal
+
+from sn46.store.s3 import S3Access
+from sn46.store.setup import prepare_buckets
+from sn46.validator.examiner import Examiner
+
+
+@pytest.fixture(scope="module")
+def examiner() -> Iterator[Examiner]:
+    made = Examiner(seconds=60, memory_mb=3_000)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def no_pauses() -> Iterator[None]:
+    """Retries of single requests come at once, so that a store that is down is soon given up."""
+    stamina.set_testing(True, attempts=2)
+    yield
+    stamina.set_testing(False)
+
+
+@pytest.fixture(scope="session")
+def portal_url() -> Iterator[str]:
+    with portal(*CALM) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def validator_buckets(s3_access: S3Access) -> tuple[str, str]:
+    names = (f"miners-{secrets.token_hex(4)}", f"results-{secrets.token_hex(4)}")
+    asyncio.run(prepare_buckets(s3_access, miner_bucket=names[0], results_bucket=names[1]))
+    return names
+
+
+@pytest.fixture
+async def world(
+    tmp_path: Path, s3_access: S3Access, validator_buckets: tuple[str, str]
+) -> AsyncIterator[World]:
+    made = make_world(tmp_path, s3_access, validator_buckets)
+    write_county_table(made)
+    made.chain.set_stake(made.hotkey("poor"), 22_000 * 10**9)
+    yield made
+    await made.miners.close()
+    await made.results.close()
+    made.chain.close()
+
+
+@pytest.fixture
+async def competition(world: World, portal_url: str, tmp_path: Path) -> AsyncIterator[Competition]:
+    async with api_over(world, metagraph_max_age_seconds=7_200, **RULES) as net:
+        await net.ready()
+        yield Competition(net, portal_url, tmp_path)
