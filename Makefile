@@ -1,19 +1,73 @@
-# Two commands: `make run` starts the whole network on this machine, `make test` tests it.
+# Two commands: `make run` starts the whole network on this machine, `make test` tests everything.
 # Options of `sn46 localnet` go into ARGS: make run ARGS="--epochs 1 --validators 2"
 
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
-	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	&& command -v $$p && break; done)
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 TESTS ?= tests
 WORKERS ?= 2
 
-.PHONY: run test check format env clean
+# The first of these that is there and new enough; PYTHON=/path/to/python chooses another.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
+	if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	then echo $$name; break; fi; done)
+
+# Packages by their hashes, nothing else. What is downloaded is told, with its size.
+PIP := $(BIN)/python -m pip install --no-compile --require-hashes --no-deps \
+	--disable-pip-version-check
+TELL := sed -un 's/^ *Downloading \([^ ]*\) \(([^)]*)\).*/  \1 \2/p'
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format env clean
+
+help:
+	@echo "make run     the whole network on this machine; options in ARGS=\"--epochs 1 …\""
+	@echo "make test    all tests"
+	@echo "make check   style, types and import rules"
+	@echo "make env     the environment for all of these, in $(VENV)"
+	@echo "make clean   remove the environment"
 
 run: $(VENV)/.base
-	@$(BIN)/sn46 localnet $(ARGS)
+	@exec $(BIN)/sn46 localnet $(ARGS)
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+env: $(VENV)/.dev
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/.python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found." \
+		"Install it, or say where it is: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# setuptools and wheel are locked with the tools of development; installing sn46 itself needs them.
+$(VENV)/.base: requirements/base.txt requirements/dev.txt pyproject.toml | $(VENV)/.python
+	@echo "Installing packages into $(VENV) (once; the downloads are about 300 MB) …"
+	@awk '/^(setuptools|wheel)==/, /^    # via/' requirements/dev.txt > $(VENV)/build.txt
+	@$(PIP) -r $(VENV)/build.txt | $(TELL)
+	@$(PIP) -r requirements/base.txt | $(TELL)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt | $(VENV)/.base
+	@echo "Installing the tools of development …"
+	@$(PIP) -r requirements/dev.txt | $(TELL)
+	@touch $@

@@ -53,7 +53,7 @@ def problem_response(problem: Problem) -> Response:
 
 
 def unauthenticated(detail: str, code: str = "not_authenticated") -> Problem:
-    return Problem(401, code, detail, headers={"WWW-Authenticate": "Bearer, btauth/1"})
+    return Problem(401, code, detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 def unknown_epoch(text: str) -> Problem:

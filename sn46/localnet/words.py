@@ -80,7 +80,9 @@ def report_lines(report: Mapping[str, Any], *, names: Mapping[Hotkey, str]) -> l
     ]
     for hotkey, entry in miners.items():
         who = names.get(Hotkey(hotkey), short(hotkey))
-        lines += [_line(who, _first_words(str(reason["detail"]))) for reason in entry.get("reasons") or []]
+        lines += [
+            _line(who, _first_words(str(reason["detail"]))) for reason in entry.get("reasons") or []
+        ]
     return lines
 
 

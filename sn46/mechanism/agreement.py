@@ -61,11 +61,33 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
     return found[:20]
 
 
+class _Nothing:
+    """Stands where a field is missing, which is not the same as null."""
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+_NOTHING: Final = _Nothing()
+
+
 def _differences(one: Any, other: Any, path: str) -> list[str]:
     if isinstance(one, dict) and isinstance(other, dict):
         keys = sorted({str(k) for k in one} | {str(k) for k in other})
-        return [d for k in keys for d in _differences(one.get(k), other.get(k), f"{path}.{k}")]
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        pairs = enumerate(zip(one, other, strict=True))
-        return [d for i, (a, b) in pairs for d in _differences(a, b, f"{path}[{i}]")]
-    return [] if one == other else [f"{path}: {one!r} ≠ {other!r}"]
+        pairs = [(f"{path}.{k}", one.get(k, _NOTHING), other.get(k, _NOTHING)) for k in keys]
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        both = enumerate(zip(one, other, strict=True))
+        pairs = [(f"{path}[{i}]", a, b) for i, (a, b) in both]
+    elif one == other and type(one) is type(other):  # 1, 1.0 and true are not the same
+        return []
+    else:
+        return [f"{path}: {_shown(one)} ≠ {_shown(other)}"]
+    return [line for inner, a, b in pairs for line in _differences(a, b, inner)]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"an object of {len(value)} fields"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return repr(value)[:200]

@@ -4,9 +4,10 @@
 ``Pipeline`` with steps of your own; to see what would be refused before you submit, ``clean``.
 """
 
+from sn46.configuration import SettingsError
 from sn46.miner.cleaning import clean
 from sn46.miner.pipeline import Pipeline
 from sn46.miner.process import run_miner
-from sn46.miner.settings import MinerSettings, SettingsError, load_settings
+from sn46.miner.settings import MinerSettings, load_settings
 
 __all__ = ["MinerSettings", "Pipeline", "SettingsError", "clean", "load_settings", "run_miner"]

@@ -14,15 +14,16 @@ from sn46.chain.base import ChainError
 from sn46.chain.wallets import load_hotkey
 from sn46.client.api import ApiClient
 from sn46.clock import Clock, SystemClock
+from sn46.configuration import SettingsError
+from sn46.logs import configure_logs
 from sn46.mechanism.signing import Signer, address_of
 from sn46.miner.collecting import Collector, Manners
 from sn46.miner.delivery import Delivery
 from sn46.miner.desk import Desk
-from sn46.miner.logs import configure_logs
 from sn46.miner.pipeline import Pipeline
 from sn46.miner.progress import Progress
 from sn46.miner.service import Miner, Staggered, immediately
-from sn46.miner.settings import MinerSettings, SettingsError, load_settings
+from sn46.miner.settings import MinerSettings, load_settings
 from sn46.miner.spool import Spool, SpoolError
 from sn46.sources.base import ListingSource
 from sn46.sources.options import SourceOptions

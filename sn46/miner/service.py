@@ -178,6 +178,7 @@ class Miner:
             NothingToSubmit: where there is no row to submit.
         """
         self._progress.update(phase=Phase.SCRAPING)
+        late = self._clock.now() >= stop_scraping_at(assignment.epoch)
         await self._collector.collect(
             assignment, self._pipeline.order(assignment), spool, stop_scraping_at(assignment.epoch)
         )
@@ -188,6 +189,8 @@ class Miner:
         packed = self._pipeline.pack(assignment, frames)
         files = spool.save_package({z: frame for z, frame in packed.items() if frame.height})
         if not files:
+            if late and not records:
+                raise NothingToSubmit("There was no time left to scrape when the miner began.")
             notes = "; ".join(sorted({r.note for r in records.values() if r.note}))
             raise NothingToSubmit(f"No row was found that counts. {notes or 'No ZIP had any.'}")
         now = self._clock.now()

@@ -1,28 +1,18 @@
-"""Every setting of the miner, from the environment and ``.env``.
-
-``load_settings`` turns whatever is wrong into one sentence a setting.
-"""
+"""Every setting of the miner, from the environment and ``.env``."""
 
 import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from sn46.configuration import read_settings
 from sn46.mechanism.names import Hotkey
 from sn46.mechanism.signing import is_hotkey
 from sn46.sources.proxies import Proxy, ProxyError, proxies_from_setting, read_proxy_file
 from sn46.sources.registry import source_kinds
-
-
-class SettingsError(Exception):
-    """Settings that the miner cannot run with; ``lines`` has one sentence for each."""
-
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
 
 
 class MinerSettings(BaseSettings):
@@ -140,15 +130,4 @@ def load_settings(**overrides: Any) -> MinerSettings:
     Raises:
         SettingsError: with one line for each setting that is missing or wrong.
     """
-    try:
-        return MinerSettings(**overrides)
-    except ValidationError as error:
-        raise SettingsError([_sentence(dict(item)) for item in error.errors()]) from None
-
-
-def _sentence(item: dict[str, Any]) -> str:
-    name = ".".join(str(part) for part in item["loc"]).upper()
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "missing":
-        message = "is not set; it has no default"
-    return f"{name}: {message}" if name else message
+    return read_settings(MinerSettings, **overrides)

@@ -70,6 +70,10 @@ class EpochLostError(Exception):
     """An epoch whose time ran out before it was done. The next one goes on."""
 
 
+class NoSuchEpochError(Exception):
+    """The API never drew this epoch: there is nothing to validate."""
+
+
 @dataclass(frozen=True)
 class Parts:
     """What a validator works with. ``api_hotkey`` is whose assignments it trusts."""
@@ -95,12 +99,15 @@ async def insist(clock: Clock, until: datetime, doing: str, step: Callable[[], A
 
     Raises:
         EpochLostError: where it did not succeed by then.
+        NoSuchEpochError: where the API does not know the epoch.
     """
     pause = 0.5
     while True:
         try:
             return await step()
         except PASSING as error:
+            if isinstance(error, ApiError) and error.code == "unknown_epoch":
+                raise NoSuchEpochError(error.detail) from error
             left = (until - clock.now()).total_seconds()
             if left <= 0:
                 raise EpochLostError(f"{doing} did not succeed in time: {error}") from error
@@ -132,6 +139,7 @@ class EpochRun:
 
         Raises:
             EpochLostError: where the epoch's time ran out.
+            NoSuchEpochError: where the API never drew it.
             MechanismError: where the assignment cannot be trusted or understood.
         """
         self._show("opening")

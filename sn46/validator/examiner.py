@@ -8,15 +8,12 @@ machine's trouble, never a sender's.
 """
 
 import asyncio
-import contextlib
 import multiprocessing
-import resource
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 import polars as pl
-import pyarrow as pa
 import structlog
 
 from sn46.mechanism.assignment import Assignment
@@ -26,6 +23,7 @@ from sn46.mechanism.evidence import Evidence, read_evidence
 from sn46.mechanism.names import Hotkey
 from sn46.mechanism.quick import QuickResult, Upload, examine, kept_listings, no_kept_rows
 from sn46.mechanism.reasons import Code, Reason
+from sn46.validator.worker import work
 
 _log = structlog.get_logger("sn46.validator")
 
@@ -45,38 +43,12 @@ class _Undecodable(Exception):
     """The files did not let themselves be decoded within the limits."""
 
 
-def _limit(kind: int, most: int) -> None:
-    """Lower a limit of this process, as far as it is not lower already."""
-    _, hard = resource.getrlimit(kind)
-    if hard != resource.RLIM_INFINITY:
-        most = min(most, hard)
-    resource.setrlimit(kind, (most, most))
-
-
-def _work(pipe: Connection, memory_bytes: int) -> None:
-    """The worker's loop: says that it is ready, then one piece of work in and one result out,
-    until the pipe closes."""
-    # Arrow's own allocator claims a gibibyte at once, which would count as used.
-    pa.set_memory_pool(pa.system_memory_pool())
-    _limit(resource.RLIMIT_DATA, memory_bytes)
-    _limit(resource.RLIMIT_CORE, 0)
-    with contextlib.suppress(EOFError, KeyboardInterrupt, MemoryError):
-        pipe.send(None)
-        while True:
-            function, arguments = pipe.recv()
-            try:
-                answer = function(*arguments)
-            except MechanismError as error:
-                answer = error
-            pipe.send(answer)
-
-
 class Examiner:
     """One worker process, started when first needed and again after it had to be killed."""
 
     def __init__(self, *, seconds: float, memory_mb: int) -> None:
-        """``seconds`` and ``memory_mb`` are the limits for one submission; the program itself
-        takes some 200 of the megabytes."""
+        """``seconds`` and ``memory_mb`` are the limits for one submission, beyond what the program
+        itself takes."""
         self._seconds = seconds
         self._memory = memory_mb * 1024 * 1024
         self._context = multiprocessing.get_context("spawn")
@@ -175,7 +147,7 @@ class Examiner:
         try:
             self._pipe, theirs = self._context.Pipe()
             self._process = self._context.Process(
-                target=_work, args=(theirs, self._memory), daemon=True
+                target=work, args=(theirs, self._memory), daemon=True
             )
             self._process.start()
             theirs.close()

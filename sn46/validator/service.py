@@ -22,7 +22,13 @@ from sn46.sources.politeness import PaceSettings
 from sn46.sources.proxies import proxies_from_setting
 from sn46.sources.registry import open_source
 from sn46.validator.checking import RecordCache, SpotChecker
-from sn46.validator.epoch_run import PASSING, EpochLostError, EpochRun, Parts
+from sn46.validator.epoch_run import (
+    PASSING,
+    EpochLostError,
+    EpochRun,
+    NoSuchEpochError,
+    Parts,
+)
 from sn46.validator.examiner import Examiner
 from sn46.validator.journal import Journal
 from sn46.validator.progress import Progress
@@ -81,6 +87,8 @@ class Validator:
             return
         try:
             await EpochRun(self._parts, epoch).run()
+        except NoSuchEpochError:
+            _log.info("no such epoch was drawn; nothing to validate", epoch=epoch.id)
         except EpochLostError as error:
             _log.error("epoch lost", epoch=epoch.id, detail=str(error))
             self._parts.progress.show("lost", note=str(error), epoch_id=epoch.id)

@@ -64,6 +64,15 @@ def client_of(world: World, url: str, clock: SleepLog, retries: Retries | None =
     )
 
 
+@asynccontextmanager
+async def talking(
+    world: World, answers: list[bytes], clock: SleepLog, retries: Retries | None = None
+) -> AsyncGenerator[tuple[ApiClient, list[str]]]:
+    """A client that talks to a server with these answers, and what it sent."""
+    async with raw_server(answers) as (url, heads), client_of(world, url, clock, retries) as client:
+        yield client, heads
+
+
 async def test_an_assignment_of_another_server_is_not_believed(net: Net) -> None:
     async with ApiClient(
         net.url, api_hotkey=net.hotkey("bob"), signer=net.world.wallets["ann"].hotkey,
@@ -78,10 +87,9 @@ async def test_an_altered_assignment_is_not_believed(net: Net) -> None:
     document = dict((await net.client("ann").current()).document)
     document["nonce"] = "0" * 64
     clock = SleepLog()
-    async with raw_server([answer(200, document)]) as (url, _):
-        async with client_of(net.world, url, clock) as client:
-            with pytest.raises(AssignmentError):
-                await client.current()
+    async with talking(net.world, [answer(200, document)], clock) as (client, _):
+        with pytest.raises(AssignmentError):
+            await client.current()
     assert clock.slept == []
 
 
@@ -89,9 +97,8 @@ async def test_failures_are_retried_each_signed_anew(world: World) -> None:
     clock = SleepLog()
     bad = answer(503, {"code": "x", "detail": "not now"})
     good = answer(200, {"now": "later"})
-    async with raw_server([b"", bad, answer(502, b"<html>"), good]) as (url, heads):
-        async with client_of(world, url, clock) as client:
-            assert await client.stats() == {"now": "later"}
+    async with talking(world, [b"", bad, answer(502, b"<html>"), good], clock) as (client, heads):
+        assert await client.stats() == {"now": "later"}
     nonces = {line for head in heads for line in head.lower().split("\r\n") if "nonce" in line}
     assert len(heads) == len(nonces) == 4
     for number, slept in enumerate(clock.slept):
@@ -100,10 +107,11 @@ async def test_failures_are_retried_each_signed_anew(world: World) -> None:
 
 async def test_retries_end(world: World) -> None:
     clock = SleepLog()
-    async with raw_server([answer(503, {"code": "x", "detail": "away"})]) as (url, heads):
-        async with client_of(world, url, clock, Retries(attempts=3)) as client:
-            with pytest.raises(ApiUnavailable, match="away"):
-                await client.current()
+    async with talking(
+        world, [answer(503, {"code": "x", "detail": "away"})], clock, Retries(attempts=3)
+    ) as (client, heads):
+        with pytest.raises(ApiUnavailable, match="away"):
+            await client.current()
     assert (len(heads), len(clock.slept)) == (3, 2)
     nobody = f"http://127.0.0.1:{free_port()}"
     async with client_of(world, nobody, clock, Retries(attempts=2)) as client:
@@ -114,9 +122,8 @@ async def test_retries_end(world: World) -> None:
 async def test_a_retry_after_is_waited_for_unless_it_is_long(world: World) -> None:
     clock = SleepLog()
     limited = answer(429, {"code": "too_many_requests", "detail": "slow"}, Retry_After="42")
-    async with raw_server([limited, answer(200, {})]) as (url, _):
-        async with client_of(world, url, clock) as client:
-            assert await client.stats() == {}
+    async with talking(world, [limited, answer(200, {})], clock) as (client, _):
+        assert await client.stats() == {}
     assert clock.slept == [42.0]
     long = answer(429, {"code": "too_many_requests", "detail": "slow"}, Retry_After="3000")
     async with raw_server([long]) as (url, heads), client_of(world, url, clock) as client:
@@ -128,29 +135,32 @@ async def test_a_retry_after_is_waited_for_unless_it_is_long(world: World) -> No
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
 async def test_refusals_are_not_repeated(world: World, status: int) -> None:
     clock = SleepLog()
-    async with raw_server([answer(status, {"code": "c", "detail": "d"})]) as (url, heads):
-        async with client_of(world, url, clock) as client:
-            with pytest.raises(ApiError) as refused:
-                await client.stats()
+    async with talking(world, [answer(status, {"code": "c", "detail": "d"})], clock) as (
+        client,
+        heads,
+    ):
+        with pytest.raises(ApiError) as refused:
+            await client.stats()
     assert (refused.value.status, refused.value.code, len(heads)) == (status, "c", 1)
     assert clock.slept == []
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"\xff\xfe"])
 async def test_an_answer_that_is_not_the_apis_is_unavailable(world: World, body: bytes) -> None:
-    async with raw_server([answer(200, body)]) as (url, _):
-        async with client_of(world, url, SleepLog(), Retries(attempts=1)) as client:
-            with pytest.raises(ApiUnavailable):
-                await client.stats()
+    async with talking(world, [answer(200, body)], SleepLog(), Retries(attempts=1)) as (client, _):
+        with pytest.raises(ApiUnavailable):
+            await client.stats()
 
 
 @pytest.mark.parametrize("call", ["miner_upload", "validator_read"])
 async def test_an_answer_of_another_shape_is_unavailable(world: World, call: str) -> None:
-    async with raw_server([answer(200, {"other": 1})]) as (url, _):
-        async with client_of(world, url, SleepLog(), Retries(attempts=1)) as client:
-            method: Callable[..., Awaitable[object]] = getattr(client, call)
-            with pytest.raises(ApiUnavailable, match="cannot be read"):
-                await method("2024-03-15-16:00")
+    async with talking(world, [answer(200, {"other": 1})], SleepLog(), Retries(attempts=1)) as (
+        client,
+        _,
+    ):
+        method: Callable[..., Awaitable[object]] = getattr(client, call)
+        with pytest.raises(ApiUnavailable, match="cannot be read"):
+            await method("2024-03-15-16:00")
 
 
 async def test_a_wrong_clock_is_named(world: World) -> None:

@@ -245,3 +245,26 @@ async def test_authenticated_requests_are_on_record(net: Net) -> None:
     assert [(r["request_id"], r["hotkey"], r["status"]) for r in rows] == [
         ("trace-me", net.hotkey("ann"), 200)
     ]
+
+
+async def test_the_contract_is_published(net: Net) -> None:
+    contract = (await net.http.get("/openapi.json")).json()
+    paths = set(contract["paths"])
+    assert {
+        f"/api/v1/{path}"
+        for path in (
+            "zipcode-assignments/current",
+            "zipcode-assignments/epoch/{epoch_id}",
+            "zipcode-assignments/status",
+            "zipcode-assignments/stats",
+            "s3-access/miner-upload",
+            "s3-access/validator-upload",
+            "s3-access/validator-read",
+            "validation-results",
+            "validation-results/{epoch_id}",
+        )
+    } <= paths
+    status = contract["paths"]["/api/v1/zipcode-assignments/status"]["post"]
+    schema = status["requestBody"]["content"]["application/json"]["schema"]
+    assert {"epoch_id", "nonce", "status"} <= set(schema["required"])
+    assert (await net.http.get("/docs")).status_code == 200

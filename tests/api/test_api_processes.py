@@ -4,9 +4,11 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -30,10 +32,13 @@ CURRENT = "/api/v1/zipcode-assignments/current"
 
 
 @pytest.fixture
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = get_server(tmp_path_factory.mktemp("pg"))
+def postgres() -> Iterator[str]:
+    """A real PostgreSQL; its files lie where the user that it runs as can reach them."""
+    folder = tempfile.mkdtemp(prefix="sn46-pg-")
+    server = get_server(folder)
     yield server.get_uri(driver="asyncpg")
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def start_drawing(url: str, world: World, start: datetime, count: int) -> subprocess.Popen[str]:

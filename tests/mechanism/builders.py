@@ -4,6 +4,7 @@ Everything is deterministic: a name gives a key, a number gives a home.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -25,6 +26,7 @@ from sn46.mechanism.canonical import sha256_hex
 from sn46.mechanism.chainview import Block, ChainView, Neuron
 from sn46.mechanism.draw import ALGORITHM, ZipRow
 from sn46.mechanism.epochs import Epoch
+from sn46.mechanism.evidence import Check, checks_key, evidence_key, write_evidence
 from sn46.mechanism.listings import listings_frame, write_listings
 from sn46.mechanism.names import Coldkey, Hotkey, Uid, ZipCode
 from sn46.mechanism.quick import QuickResult, Upload, examine
@@ -38,6 +40,7 @@ from sn46.mechanism.submission import (
     miner_file_key,
     new_manifest,
 )
+from sn46.mechanism.verdicts import Verdict
 
 EPOCH = Epoch(datetime(2024, 3, 15, 16, tzinfo=UTC))
 SECRET = b"a secret of the API server"
@@ -279,3 +282,31 @@ def submission(
 def changed(rows: Sequence[dict[str, Any]], index: int, **changes: Any) -> pl.DataFrame:
     """A frame of these rows, one of them changed."""
     return listings_frame([r | changes if i == index else r for i, r in enumerate(rows)])
+
+
+def check(
+    miner: str,
+    listing_id: str,
+    verdict: Verdict = Verdict.CONFIRMED,
+    detail: str = "",
+    checked_at: datetime | None = None,
+) -> Check:
+    at = checked_at or EPOCH.end + timedelta(minutes=40)
+    return Check(Hotkey(miner), listing_id, verdict, "portal", detail, at)
+
+
+def evidence_uploads(
+    signer: Signer,
+    checks: Iterable[Check],
+    *,
+    at: datetime = EPOCH.end + timedelta(hours=1),
+    epoch: Epoch = EPOCH,
+) -> tuple[Upload, Upload]:
+    """evidence.json and spot_checks.parquet as a validator uploads them."""
+    body, document = write_evidence(checks, epoch_id=epoch.id, signer=signer)
+    text = json.dumps(document).encode()
+    who = signer.ss58_address
+    return (
+        Upload(ObjectInfo(evidence_key(who, epoch.id), len(text), at, {}), text),
+        Upload(ObjectInfo(checks_key(who, epoch.id), len(body), at, {}), body),
+    )

@@ -8,8 +8,11 @@ from pathlib import Path
 from minernet import Competition
 from portal_process import CALM, portal
 
+from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.names import PPM
-from sn46.mechanism.submission import miner_prefix
+from sn46.mechanism.submission import MAX_FILE_BYTES, miner_prefix
+from sn46.miner.service import Staggered
+from sn46.store.base import UploadPolicy
 
 
 async def test_a_complete_submission(competition: Competition) -> None:
@@ -104,6 +107,69 @@ async def test_the_reserve_stops_scraping_and_what_is_there_is_submitted(
     judged = await competition.judged(assignment)
     assert judged.valid
     assert 0 < judged.rows < assignment.total_expected_listings
+
+
+async def test_after_a_failed_epoch_the_next_one_is_mined(competition: Competition) -> None:
+    net = competition.net
+    first = await competition.assignment()
+    await net.advance_to(first.epoch.end - timedelta(seconds=3))
+    status = competition.folder / "status.json"
+    async with competition.miner(status_file=status) as miner:
+        running = asyncio.create_task(miner.run())
+
+        def last() -> tuple[str | None, str | None]:
+            value = json.loads(status.read_text())
+            return value["last_epoch_id"], value["last_result"]
+
+        async def failed() -> bool:
+            return last() == (first.epoch_id, "failed")
+
+        await net.until(failed, seconds=60)
+        assert "no time left" in json.loads(status.read_text())["detail"]
+        await net.advance_to(first.epoch.end + timedelta(seconds=6))
+
+        async def submitted() -> bool:
+            return last() == (first.epoch.next().id, "submitted")
+
+        await net.until(submitted, seconds=60)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert (await competition.judged(await competition.assignment())).participant
+
+
+async def test_an_expired_policy_is_replaced(competition: Competition) -> None:
+    net, bucket = competition.net, competition.world.miners
+    assignment = await competition.assignment()
+    given: list[UploadPolicy] = []
+
+    async def policies(assignment: Assignment) -> UploadPolicy:
+        if given:
+            given.append(await net.client("ann").miner_upload(assignment.epoch_id))
+        else:
+            past = net.clock.now() - timedelta(hours=1)
+            given.append(
+                bucket.upload_policy(
+                    prefix=_prefix(competition),
+                    expires_at=past,
+                    max_bytes=MAX_FILE_BYTES,
+                    metadata={},
+                    now=past - timedelta(hours=1),
+                )
+            )
+        return given[-1]
+
+    async with competition.miner(policies=policies) as miner:
+        outcome = await miner.mine(assignment)
+    assert (outcome.result, len(given)) == ("submitted", 2)
+    assert (await competition.judged(assignment)).participant
+
+
+async def test_a_staggered_upload_stays_within_the_grace(competition: Competition) -> None:
+    assignment = await competition.assignment()
+    epoch = assignment.epoch
+    moments = {Staggered(f"5Miner{n}")(assignment) for n in range(50)}
+    assert len(moments) == 50
+    assert all(epoch.start <= moment < epoch.grace_end for moment in moments)
 
 
 def _prefix(competition: Competition) -> str:

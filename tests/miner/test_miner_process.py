@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from minernet import Competition, plain, process, read_status
 
-from sn46.miner.settings import SettingsError, load_settings
+from sn46.configuration import SettingsError
+from sn46.miner.settings import load_settings
 
 GOOD = {
     "api_url": "http://127.0.0.1:1",

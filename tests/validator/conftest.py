@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-
-for room in (".", "store", "portal", "miner", "api", "validator"):
-    sys.path.insert(0, str(Path(__file__).parent.parent / room))
-
 import stamina
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "store"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "portal"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "miner"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "api"))
+
 from apinet import World, api_over, make_world
 from minernet import RULES, Competition, write_county_table
 from portal_process import CALM, portal

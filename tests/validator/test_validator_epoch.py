@@ -1,8 +1,6 @@
 """Whole epochs: from frozen uploads to weights on the chain, with everything that can go wrong."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -11,16 +9,18 @@ import pytest
 from apinet import NETUID
 from faults import FaultyTransport, dropped
 from minernet import Competition
+from portal_process import CALM, portal
 from valinet import Crash, Trial
 
 from sn46.chain.connect import open_chain
+from sn46.chain.local.substrate import LocalSubstrate
 from sn46.mechanism.evidence import Check, checks_key, evidence_key, write_evidence
 from sn46.mechanism.reasons import Code
 from sn46.mechanism.report import common_part
 from sn46.mechanism.verdicts import Verdict
 from sn46.store.snapshot import RemoteSnapshot
 from sn46.store.upload import upload_object
-from sn46.validator.epoch_run import EpochLostError, EpochRun
+from sn46.validator.epoch_run import EpochLostError
 from sn46.validator.examiner import Examiner
 from sn46.validator.export import export_epoch
 from sn46.validator.judging import Judging
@@ -28,14 +28,14 @@ from sn46.validator.replay import replay_epoch
 
 
 @pytest.fixture
-async def trial(competition: Competition, examiner: Examiner) -> AsyncIterator[Trial]:
+async def trial(competition: Competition, examiner: Examiner) -> Trial:
     """An epoch that has just ended, with an honest miner, a fabricator and an inventor."""
     assignment = await competition.assignment()
     for name, strategy in (("ann", "honest"), ("bob", "fabricator"), ("cid", "inventor")):
         async with competition.miner(name, strategy=strategy) as miner:
             assert (await miner.mine(assignment)).result == "submitted"
     await competition.net.advance_to(assignment.epoch.end + timedelta(seconds=10))
-    yield Trial(competition, examiner, assignment)
+    return Trial(competition, examiner, assignment)
 
 
 async def judging_of(trial: Trial, name: str) -> Judging:
@@ -71,8 +71,6 @@ async def lie(trial: Trial, name: str) -> None:
     signer = net.world.wallets[name].hotkey
     body, document = write_evidence(checks, epoch_id=trial.epoch.id, signer=signer)
     policy = await net.client(name).validator_upload(trial.epoch.id, "evidence")
-    import json
-
     await upload_object(net.http, policy, checks_key(net.hotkey(name), trial.epoch.id), body)
     await upload_object(
         net.http,
@@ -189,8 +187,6 @@ async def test_a_crash_at_every_step_changes_nothing(trial: Trial) -> None:
 
 async def updated_at(trial: Trial, name: str) -> int:
     """The block of a validator's last weights."""
-    from sn46.chain.local.substrate import LocalSubstrate
-
     substrate = LocalSubstrate(trial.competition.world.chain.path, clock=trial.net.clock)
     await substrate.connect()
     try:
@@ -270,8 +266,6 @@ async def test_a_chain_that_is_away_for_a_while_and_with_it_the_api(trial: Trial
 
 
 async def test_a_source_that_is_away_costs_miners_nothing(trial: Trial) -> None:
-    from portal_process import CALM, portal
-
     with portal(*CALM[:-4], "--p403", "1", *CALM[-4:]) as refusing:
         await trial.run("vali", portal=refusing)
     report = await trial.published("vali")

@@ -67,8 +67,9 @@ def _pace(concurrency: int, requests_per_second: int) -> Mapping[str, str]:
 
 
 _FAST: Final = _pace(10, 40)
-_NORMAL: Final = _pace(6, 20)
-_SLOW: Final = _pace(2, 8)
+_NORMAL: Final = _pace(6, 8)
+_SLOW: Final = _pace(2, 3)
+_BRISK: Final = _pace(6, 12)
 _DISQUALIFIED_BY_ONE: Final = "One proven fake disqualifies: score 0, no share."
 
 _ALL: Final = (
@@ -156,12 +157,12 @@ _ALL: Final = (
     ),
     StrategySpec(
         name="second-hotkey",
-        description="Honest and fast, with a second hotkey of honest-fast's coldkey.",
+        description="Honest, with a second hotkey of honest-fast's coldkey.",
         earns="Nothing more: a coldkey wins once, and it has no part of the shared 5 % beside a "
         "winner of its own.",
         reason=Code.COLDKEY_LIMIT,
         honest=True,
-        environment=_FAST,
+        environment=_BRISK,
         coldkey_of="honest-fast",
     ),
 )

@@ -1,0 +1,487 @@
+"""A whole epoch, from submissions and evidence to weights and the report (mechanism 6 to 10)."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sn46.mechanism.assignment import Assignment
+from sn46.mechanism.canonical import canonical_json, hash_json
+from sn46.mechanism.evidence import Evidence, Merged, read_evidence
+from sn46.mechanism.judge import (
+    CheckPlan,
+    LineUp,
+    Outcome,
+    conclude,
+    is_vouched,
+    line_up,
+    plan_checks,
+)
+from sn46.mechanism.listings import listings_frame
+from sn46.mechanism.names import PPM, Hotkey
+from sn46.mechanism.quick import kept_listings
+from sn46.mechanism.reasons import Code
+from sn46.mechanism.report import (
+    PUBLISHED_SCHEMA,
+    build_report,
+    common_part,
+    published_rows,
+    write_published,
+)
+from sn46.mechanism.rules import Rules
+from sn46.mechanism.sampling import SampledRow
+from sn46.mechanism.verdicts import Verdict
+
+from .builders import (
+    EPOCH,
+    FULL_OPTIONAL,
+    Submission,
+    assigned_zip,
+    chain_view,
+    check,
+    evidence_uploads,
+    hotkey,
+    key,
+    listing,
+    new_assignment,
+)
+
+VALIDATORS = {"v1": 300, "v2": 200, "v3": 100}
+ALL_ROWS = Rules(spot_check_percentage=100)
+Judge = Callable[[SampledRow], Verdict]
+
+
+class Epoch20:
+    """An epoch of one ZIP with 20 expected listings, three validators and these miners.
+
+    Args:
+        rows: each miner's rows.
+        coldkeys: a miner's coldkey, where it is not its own.
+        minutes: when a miner uploaded, in minutes after the grace; all at once if not told.
+    """
+
+    def __init__(
+        self,
+        rows: Mapping[str, Iterable[dict[str, Any]]],
+        *,
+        coldkeys: Mapping[str, str] | None = None,
+        minutes: Mapping[str, int] | None = None,
+        rules: Rules = ALL_ROWS,
+    ) -> None:
+        named = [hotkey(v) for v in VALIDATORS]
+        self.assignment: Assignment = new_assignment(
+            [assigned_zip("15213", 20)], rules=rules, validators=named
+        )
+        self.submissions = {
+            name: Submission(
+                self.assignment,
+                key(name),
+                {"15213": listings_frame(list(of_miner))},
+                at=EPOCH.grace_end + timedelta(minutes=(minutes or {}).get(name, 0)),
+            )
+            for name, of_miner in rows.items()
+        }
+        self.view = chain_view(
+            {hotkey(name): (coldkeys or {}).get(name, f"cold {name}") for name in rows},
+            {hotkey(v): stake for v, stake in VALIDATORS.items()},
+        )
+        self.results = [made.examine(self.view) for made in self.submissions.values()]
+        self.lined_up: LineUp = line_up(self.assignment, self.view, self.results)
+        self.plan: CheckPlan = plan_checks(self.lined_up)
+
+    def evidence(self, judge: Judge, *, by: Iterable[str] = VALIDATORS) -> list[Evidence]:
+        """What validators that all judge alike upload, read back."""
+        found: list[Evidence] = []
+        for name in by:
+            rows = self.plan.rows_of(hotkey(name))
+            checks = [check(r.miner, r.listing_id, judge(r), "as seen") for r in rows]
+            uploads = evidence_uploads(key(name), checks)
+            found.append(read_evidence(self.assignment, self.view, hotkey(name), *uploads))
+        return found
+
+    def conclude(self, judge: Judge) -> Outcome:
+        return conclude(self.lined_up, self.plan, self.evidence(judge))
+
+
+def honest(_: SampledRow) -> Verdict:
+    return Verdict.CONFIRMED
+
+
+def verdict_for(name: str, verdict: Verdict, count: int = 100) -> Judge:
+    """Confirms all but the first ``count`` rows that are asked for of a miner."""
+    judged: dict[str, Verdict] = {}
+
+    def judge(row: SampledRow) -> Verdict:
+        if row.miner != hotkey(name):
+            return Verdict.CONFIRMED
+        if row.listing_id not in judged:
+            judged[row.listing_id] = verdict if len(judged) < count else Verdict.CONFIRMED
+        return judged[row.listing_id]
+
+    return judge
+
+
+def homes(count: int = 20, start: int = 1, **changes: Any) -> list[dict[str, Any]]:
+    return [listing(n, **changes) for n in range(start, start + count)]
+
+
+def of(outcome: Outcome, name: str) -> Any:
+    return outcome.miners[hotkey(name)]
+
+
+def test_a_worked_epoch() -> None:
+    full = homes(20, **FULL_OPTIONAL)
+    half = homes(20, bedrooms=3, bathrooms=2.0, living_area_sqft=1_500, year_built=1_950,
+                 latitude=40.44, longitude=-79.95, county="A", stories=1.0)  # fmt: skip
+    epoch = Epoch20(
+        {"a": full, "b": half, "c": full[:10], "d": half[:5]},
+        minutes={"a": 2, "b": 0, "c": 1, "d": 3},
+    )
+    outcome = epoch.conclude(honest)
+    # Speed: b 1,000,000, c 950,000, a 900,000, d 850,000.
+    # a: (40 × 900,000 + 40 × 1,000,000 + 20 × 1,000,000) // 100 = 360,000 + 400,000 + 200,000
+    # b: (40 × 1,000,000 + 40 × 500,000 + 20 × 1,000,000) // 100 = 400,000 + 200,000 + 200,000
+    # c: (40 × 950,000 + 40 × 1,000,000 + 20 × 500,000) // 100 = 380,000 + 400,000 + 100,000
+    # d: (40 × 850,000 + 40 × 500,000 + 20 × 250,000) // 100 = 340,000 + 200,000 + 50,000
+    assert {n: of(outcome, n).final for n in "abcd"} == {
+        "a": 960_000, "b": 800_000, "c": 880_000, "d": 590_000}  # fmt: skip
+    assert outcome.winners == tuple(hotkey(n) for n in "acb")
+    assert outcome.weights == {
+        hotkey("a"): 500_000, hotkey("c"): 300_000, hotkey("b"): 150_000, hotkey("d"): 50_000,
+    }  # fmt: skip
+    assert [of(outcome, n).rank for n in "abcd"] == [1, 3, 2, 4]
+    assert of(outcome, "a").checks.confirmed == 20
+    assert outcome.voices == (20 + 20 + 10 + 5) * 3
+    assert outcome.consensus_hash == hash_json(
+        {
+            "epoch_id": EPOCH.id,
+            "scores": {hotkey(n): of(outcome, n).final for n in "abcd"},
+            "weights": dict(outcome.weights),
+        }
+    )
+
+
+def test_accuracy_lowers_quality() -> None:
+    epoch = Epoch20({"a": homes(20, **FULL_OPTIONAL)})
+    outcome = epoch.conclude(verdict_for("a", Verdict.CONTRADICTED, 5))
+    # 15 of 20 conclusive checks confirm: 750,000. (40 + 40 × 0.75 + 20) / 100.
+    assert (of(outcome, "a").checks.accuracy, of(outcome, "a").quality) == (750_000, 750_000)
+    assert of(outcome, "a").final == 900_000
+    assert not of(outcome, "a").disqualified
+
+
+@pytest.mark.parametrize(("wrong", "out"), [(6, False), (7, True)])
+def test_accuracy_under_70_percent_disqualifies(wrong: int, out: bool) -> None:
+    # 14 of 20 are 70 %, 13 are 65 %.
+    epoch = Epoch20({"a": homes(20), "b": homes(20)})
+    outcome = epoch.conclude(verdict_for("a", Verdict.CONTRADICTED, wrong))
+    assert of(outcome, "a").disqualified is out
+    assert [r.code for r in of(outcome, "a").reasons] == ([Code.LOW_ACCURACY] if out else [])
+    if out:
+        assert (of(outcome, "a").final, of(outcome, "a").weight, of(outcome, "a").rank) == (
+            0, 0, None)  # fmt: skip
+        assert of(outcome, "a").reasons[0].count == 7
+        assert outcome.winners == (hotkey("b"),)
+
+
+@pytest.mark.parametrize(("rows", "out"), [(4, False), (5, True)])
+def test_accuracy_needs_five_conclusive_checks(rows: int, out: bool) -> None:
+    epoch = Epoch20({"a": homes(rows)})
+    assert of(epoch.conclude(verdict_for("a", Verdict.CONTRADICTED)), "a").disqualified is out
+
+
+@pytest.mark.parametrize("verdict", [Verdict.MISIDENTIFIED, Verdict.NOT_FOUND])
+def test_one_fake_disqualifies(verdict: Verdict) -> None:
+    epoch = Epoch20({"a": homes(20, **FULL_OPTIONAL), "b": homes(20)})
+    outcome = epoch.conclude(verdict_for("a", verdict, 1))
+    entry = of(outcome, "a")
+    assert entry.disqualified
+    assert (entry.final, entry.weight, entry.checks.fake) == (0, 0, 1)
+    assert [(r.code, r.count) for r in entry.reasons] == [(Code.FAKE_LISTING, 1)]
+    assert "as seen" in entry.reasons[0].detail
+    assert outcome.winners == (hotkey("b"),)
+
+
+def test_nothing_found_out_costs_nothing() -> None:
+    epoch = Epoch20({"a": homes(20, **FULL_OPTIONAL)})
+    outcome = epoch.conclude(lambda _: Verdict.INCONCLUSIVE)
+    assert of(outcome, "a").final == PPM
+    assert of(outcome, "a").checks.inconclusive == 20
+    # Nor does silence.
+    assert conclude(epoch.lined_up, epoch.plan, []).miners == outcome.miners
+
+
+NINE = {f"m{n:02d}": homes(20) for n in range(15)}
+AT = {name: n for n, name in enumerate(NINE)}  # earlier ones score more
+
+
+def test_a_reserve_moves_up_and_a_random_check_can_disqualify() -> None:
+    epoch = Epoch20(NINE, minutes=AT)
+    chosen = epoch.plan.chosen
+    assert chosen.candidates == tuple(hotkey(f"m{n:02d}") for n in range(6))
+    assert chosen.reserves == tuple(hotkey(f"m{n:02d}") for n in (6, 7, 8))
+    assert len(chosen.random) == 3
+    names = {hotkey(name): name for name in NINE}
+
+    def judge(row: SampledRow) -> Verdict:
+        fakes = (hotkey("m00"), hotkey("m06"), chosen.random[0])
+        return Verdict.MISIDENTIFIED if row.miner in fakes else Verdict.CONFIRMED
+
+    outcome = epoch.conclude(judge)
+    for fake in ("m00", "m06", names[chosen.random[0]]):
+        assert of(outcome, fake).disqualified
+        assert (of(outcome, fake).final, of(outcome, fake).weight) == (0, 0)
+    # m06 was a fake as well, so m07 is the reserve that moves up.
+    assert of(outcome, "m07").candidate
+    assert of(outcome, "m07").reserve
+    assert not of(outcome, "m08").candidate
+    assert outcome.winners == (hotkey("m01"), hotkey("m02"), hotkey("m03"))
+    # The others: 15 − 3 winners − 3 fakes = 9 coldkeys share 50,000: 5,555 each, 5 are burnt.
+    assert sorted(outcome.weights.values()) == [5] + [5_555] * 9 + [150_000, 300_000, 500_000]
+    assert outcome.weights[hotkey("owner")] == 5
+
+
+def test_a_fake_leaves_its_place_to_the_next_and_its_coldkey_nothing() -> None:
+    epoch = Epoch20(NINE, minutes=AT, coldkeys={"m00": "X", "m01": "X", "m14": "X"})
+    outcome = epoch.conclude(honest)
+    assert outcome.winners == (hotkey("m00"), hotkey("m02"), hotkey("m03"))
+    for name in ("m01", "m14"):
+        assert of(outcome, name).weight == 0
+        assert [r.code for r in of(outcome, name).reasons] == [Code.COLDKEY_LIMIT]
+        assert hotkey("m00") in of(outcome, name).reasons[0].detail
+    assert of(outcome, "m00").reasons == ()
+
+
+def test_an_invalid_submission_is_judged_alone() -> None:
+    epoch = Epoch20({"a": homes(20), "b": homes(20), "c": homes(1)})
+    broken = replace(epoch.submissions["b"], bodies={"15213": b"junk"})
+    results = [*(r for r in epoch.results if r.hotkey != broken.hotkey), broken.examine(epoch.view)]
+    lined_up = line_up(epoch.assignment, epoch.view, results)
+    outcome = conclude(lined_up, plan_checks(lined_up), [])
+    assert outcome.winners == (hotkey("a"),)
+    assert of(outcome, "b").quick.valid is False
+    assert (of(outcome, "b").final, of(outcome, "b").checks, of(outcome, "b").rank) == (
+        0, None, None)  # fmt: skip
+    # c has 1 of 20: 5 % of the volume; valid, but takes no part and has no share.
+    assert of(outcome, "c").quick.valid
+    assert (of(outcome, "c").final, of(outcome, "c").weight) == (0, 0)
+
+
+def test_nobody_takes_part() -> None:
+    epoch = Epoch20({})
+    outcome = epoch.conclude(honest)
+    assert outcome.weights == {hotkey("owner"): PPM}
+    assert outcome.winners == ()
+
+
+# ------------------------------------------------------------------ vouching
+
+
+def vouched_for(coldkeys: str, covering: str = "") -> bool:
+    """Whether miner ``x``'s home counts as delisted where the miners of these coldkeys report it
+    too, and those of ``covering`` have other rows in the ZIP."""
+    rows = {"x": homes(3)}
+    owners = {"x": "X"}
+    for n, coldkey in enumerate(coldkeys):
+        rows[f"r{n}"] = homes(3)
+        owners[f"r{n}"] = coldkey
+    for n, coldkey in enumerate(covering):
+        rows[f"o{n}"] = homes(3, start=50)
+        owners[f"o{n}"] = coldkey
+    epoch = Epoch20(rows, coldkeys=owners)
+    row = next(r for r in epoch.plan.rows if r.miner == hotkey("x"))
+    return is_vouched(epoch.lined_up, row)
+
+
+@pytest.mark.parametrize(
+    ("reporting", "covering", "vouched"),
+    [
+        ("", "", False),
+        ("A", "", False),  # one other account may be a friend
+        ("AA", "", False),  # two hotkeys of one coldkey are one
+        ("XX", "", False),  # one's own hotkeys vouch for nothing
+        ("AB", "", True),
+        ("AB", "CD", True),  # 2 of 4
+        ("AB", "CDE", False),  # 2 of 5: two colluding accounts among honest ones
+        ("ABC", "DEF", True),
+        ("AB", "XXX", True),  # one's own other hotkeys do not count as others
+    ],
+)
+def test_who_vouches(reporting: str, covering: str, vouched: bool) -> None:
+    assert vouched_for(reporting, covering) is vouched
+
+
+def test_a_home_that_the_source_no_longer_knows_costs_nothing_where_others_have_it() -> None:
+    epoch = Epoch20({"a": homes(20), "b": homes(20), "c": homes(20)})
+    outcome = epoch.conclude(verdict_for("a", Verdict.NOT_FOUND, 1))
+    assert not of(outcome, "a").disqualified
+    assert of(outcome, "a").checks.inconclusive == 1
+    # Another home under its id is a fake all the same.
+    outcome = epoch.conclude(verdict_for("a", Verdict.MISIDENTIFIED, 1))
+    assert of(outcome, "a").disqualified
+
+
+# ------------------------------------------------------------------ agreement to the bit
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_no_order_ever_matters(data: st.DataObject) -> None:
+    epoch = SHUFFLED
+    verdicts = list(Verdict)
+
+    def judge(row: SampledRow) -> Verdict:
+        return verdicts[int(row.listing_id.split(":")[1]) % len(verdicts)]
+
+    evidence = epoch.evidence(judge)
+    reference = conclude(epoch.lined_up, epoch.plan, evidence)
+    lined_up = line_up(epoch.assignment, epoch.view, data.draw(st.permutations(epoch.results)))
+    plan = plan_checks(lined_up)
+    assert plan == epoch.plan
+    outcome = conclude(lined_up, plan, data.draw(st.permutations(evidence)))
+    assert report(outcome, "v1") == report(reference, "v1")
+    assert outcome.consensus_hash == reference.consensus_hash
+
+
+SHUFFLED = Epoch20(
+    {f"s{n}": homes(10 + n, start=n) for n in range(6)},
+    minutes={"s1": 3, "s2": 3, "s5": 1},
+    coldkeys={"s0": "S", "s4": "S"},
+)
+
+
+def report(outcome: Outcome, validator: str, *, seconds: int = 7, rows: int = 20) -> dict[str, Any]:
+    return build_report(
+        outcome,
+        validator=hotkey(validator),
+        finished_at=EPOCH.weights_by - timedelta(seconds=seconds),
+        duration_seconds=seconds,
+        listings_validated=rows,
+    )
+
+
+def test_honest_validators_publish_the_same_but_for_their_own_fields() -> None:
+    epoch = Epoch20({"a": homes(20), "b": homes(15)})
+    evidence = epoch.evidence(honest)
+    one = report(conclude(epoch.lined_up, epoch.plan, evidence), "v1", seconds=7)
+    other = report(conclude(epoch.lined_up, epoch.plan, evidence[::-1]), "v2", seconds=90)
+    assert one != other
+    assert common_part(one) == common_part(other)
+    assert canonical_json(common_part(one)) == canonical_json(common_part(other))
+
+
+def test_the_report_says_all_there_is() -> None:
+    epoch = Epoch20({"a": homes(20, **FULL_OPTIONAL), "b": homes(1)})
+    evidence = [*epoch.evidence(honest), Evidence(hotkey("m"), (), "It holds no permit.")]
+    outcome = conclude(epoch.lined_up, epoch.plan, evidence)
+    document = json.loads(canonical_json(report(outcome, "v1")))
+    assert document["top_3_winners"] == [
+        {
+            "rank": 1,
+            "miner_hotkey": hotkey("a"),
+            "score": PPM,
+            "listings_submitted": 20,
+            "zipcodes_completed": 1,
+            "validation_issues": [],
+        }
+    ]
+    assert document["validation_summary"] == {
+        "total_listings_validated": 20,
+        "spot_checks_performed": 60,
+        "validation_duration_seconds": 7,
+        "quality_score_average": PPM,
+    }
+    assert document["total_miners_evaluated"] == 2
+    assert document["ignored_evidence"] == {hotkey("m"): "It holds no permit."}
+    assert document["assignment_hash"] == epoch.assignment.hash
+    assert document["consensus_hash"] == outcome.consensus_hash
+    assert document["weights"] == {hotkey("a"): 500_000, hotkey("owner"): 500_000}
+    assert document["miners"][hotkey("a")] == {
+        "valid": True,
+        "participant": True,
+        "candidate": True,
+        "reserve": False,
+        "disqualified": False,
+        "submission_time": "2024-03-15T16:15:00Z",
+        "rows": 20,
+        "rows_kept": 20,
+        "duplicates": 0,
+        "out_of_range": 0,
+        "zipcodes": 1,
+        "speed": PPM,
+        "completeness": PPM,
+        "volume": PPM,
+        "preliminary": PPM,
+        "accuracy": PPM,
+        "quality": PPM,
+        "final": PPM,
+        "rank": 1,
+        "weight": 500_000,
+        "checks": {"confirmed": 20, "contradicted": 0, "fake": 0, "inconclusive": 0},
+        "reasons": [],
+    }
+    entry = document["miners"][hotkey("b")]
+    assert (entry["valid"], entry["participant"], entry["volume"]) == (True, False, 50_000)
+    assert [r["code"] for r in entry["reasons"]] == ["below_min_volume"]
+    assert {k for k, v in entry.items() if v is None} == {
+        "speed", "preliminary", "accuracy", "quality", "rank", "checks"}  # fmt: skip
+
+
+# ------------------------------------------------------------------ published rows
+
+
+def published(epoch: Epoch20, outcome: Outcome) -> pl.DataFrame:
+    rows: dict[Hotkey, pl.DataFrame] = {}
+    for made in epoch.submissions.values():
+        rows[made.hotkey] = kept_listings(
+            epoch.assignment, made.hotkey, made.manifest_upload(), made.files()
+        )
+    return published_rows(epoch.lined_up, outcome, rows)
+
+
+def test_each_home_is_published_once_from_the_best_rank() -> None:
+    variant = [listing(n, listing_id=f"portal:z{n}", address=f"{n} FORBES AVE") for n in (1, 2)]
+    epoch = Epoch20(
+        {"a": homes(5), "b": homes(6, start=3), "c": [*variant, *homes(2, start=20)]},
+        minutes={"a": 1, "c": 2},
+    )
+    outcome = epoch.conclude(honest)
+    assert outcome.winners == tuple(hotkey(n) for n in "bac")
+    frame = published(epoch, outcome)
+    assert frame.schema == pl.Schema(PUBLISHED_SCHEMA)
+    found = {
+        (row["listing_id"], row["rank"], row["confirmations"])
+        for row in frame.select("listing_id", "rank", "confirmations").to_dicts()
+    }
+    assert found == {
+        *((f"portal:{n}", 1, 2) for n in (3, 4, 5)),  # b's, which a has too
+        *((f"portal:{n}", 1, 1) for n in (6, 7, 8)),
+        *((f"portal:{n}", 2, 2) for n in (1, 2)),  # a's; c has their addresses under other ids
+        *((f"portal:{n}", 3, 1) for n in (20, 21)),
+    }
+    assert set(frame["epoch_id"]) == {EPOCH.id}
+    assert pl.read_parquet(write_published(frame)).equals(frame)
+
+
+def test_nothing_is_published_where_nobody_won() -> None:
+    epoch = Epoch20({})
+    frame = published(epoch, epoch.conclude(honest))
+    assert frame.schema == pl.Schema(PUBLISHED_SCHEMA)
+    assert frame.height == 0
+
+
+def test_every_validator_checks_its_own_rows_only() -> None:
+    epoch = Epoch20({"a": homes(20)}, rules=Rules(spot_check_percentage=100, spot_check_replicas=2))
+    shares = [epoch.plan.rows_of(hotkey(v)) for v in VALIDATORS]
+    assert sum(len(share) for share in shares) == 40
+    assert all(len(row.validators) == 2 for row in epoch.plan.rows)
+    stranger = [check(r.miner, r.listing_id, Verdict.NOT_FOUND) for r in epoch.plan.rows]
+    forged = [Evidence(hotkey("m"), tuple(stranger), None)]
+    outcome = conclude(epoch.lined_up, epoch.plan, [*epoch.evidence(honest), *forged])
+    assert all(row.verdict == Merged.CONFIRMED for row in outcome.merged)

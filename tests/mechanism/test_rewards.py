@@ -1,0 +1,149 @@
+"""Winners and weights (mechanism 9): whole numbers that always add up."""
+
+from datetime import timedelta
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sn46.mechanism.names import PPM, Coldkey, Hotkey, Ppm
+from sn46.mechanism.rewards import Contender, choose_winners, standing_order, weights_of
+from sn46.mechanism.rules import Rules
+
+from .builders import EPOCH
+
+BURN = Hotkey("burn")
+REDISTRIBUTE = Rules(unclaimed="redistribute")
+
+
+def contender(name: str, final: int, coldkey: str | None = None, minutes: int = 0) -> Contender:
+    time = EPOCH.grace_end + timedelta(minutes=minutes)
+    return Contender(Hotkey(name), Coldkey(coldkey or f"cold {name}"), Ppm(final), time)
+
+
+def weights(winners: str, honest: dict[str, str], rules: Rules | None = None) -> dict[str, int]:
+    by_hotkey = {Hotkey(h): Coldkey(c) for h, c in honest.items()}
+    found = weights_of(
+        [Hotkey(w) for w in winners], by_hotkey, by_hotkey, burn=BURN, rules=rules or Rules()
+    )
+    return {str(h): int(w) for h, w in found.items()}
+
+
+def test_the_top_three_and_the_shared_part() -> None:
+    honest = {h: h.upper() for h in "abcdefg"}
+    # 50,000 // 4 coldkeys = 12,500 each, which is all.
+    assert weights("abc", honest) == {
+        "a": 500_000, "b": 300_000, "c": 150_000,
+        "d": 12_500, "e": 12_500, "f": 12_500, "g": 12_500,
+    }  # fmt: skip
+
+
+def test_the_shared_part_goes_by_coldkey_first() -> None:
+    honest = {"a": "A", "b": "B", "c": "C", "d": "D", "e1": "E", "e2": "E", "e3": "E"}
+    # 50,000 // 2 coldkeys = 25,000; E's 25,000 // 3 hotkeys = 8,333, and 1 is left to burn.
+    assert weights("abc", honest) == {
+        "a": 500_000, "b": 300_000, "c": 150_000, "d": 25_000,
+        "e1": 8_333, "e2": 8_333, "e3": 8_333, "burn": 1,
+    }  # fmt: skip
+
+
+def test_a_coldkey_with_a_winner_has_no_part_in_what_is_shared() -> None:
+    honest = {"a": "A", "a2": "A", "b": "B", "c": "C"}
+    assert weights("abc", honest) == {"a": 500_000, "b": 300_000, "c": 150_000, "burn": 50_000}
+
+
+def test_what_nobody_claims_is_burnt_or_redistributed() -> None:
+    honest = {"a": "A", "b": "B"}
+    assert weights("ab", honest) == {"a": 500_000, "b": 300_000, "burn": 200_000}
+    # 500,000 × 10^6 // 800,000 = 625,000; 300,000 × 10^6 // 800,000 = 375,000
+    assert weights("ab", honest, REDISTRIBUTE) == {"a": 625_000, "b": 375_000}
+    assert weights("", {}) == weights("", {}, REDISTRIBUTE) == {"burn": PPM}
+
+
+def test_what_floors_leave_goes_to_the_largest() -> None:
+    honest = {"a": "A", "b": "B", "c": "C", "d": "D", "e": "E", "f": "F"}
+    # 50,000 // 3 = 16,666; claimed are 999,998. 500,000 × 10^6 // 999,998 = 500,001,
+    # 300,000 → 300,000, 150,000 → 150,000, 16,666 → 16,666: in all 999,999, so a has one more.
+    assert weights("abc", honest, REDISTRIBUTE) == {
+        "a": 500_002, "b": 300_000, "c": 150_000, "d": 16_666, "e": 16_666, "f": 16_666,
+    }  # fmt: skip
+
+
+def test_the_owner_may_win_too() -> None:
+    assert weights_of(
+        [BURN], {BURN: Coldkey("o")}, {BURN: Coldkey("o")}, burn=BURN, rules=Rules()
+    ) == {BURN: PPM}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, PPM), st.integers(0, 5), st.integers(0, 3)), max_size=40),
+    st.integers(0, 12),
+    st.sampled_from(["burn", "redistribute"]),
+    st.integers(1, 3),
+)
+def test_weights_always_add_up(
+    miners: list[tuple[int, int, int]],
+    top: int,
+    unclaimed: Literal["burn", "redistribute"],
+    per_coldkey: int,
+) -> None:
+    rules = Rules(unclaimed=unclaimed, max_winners_per_coldkey=per_coldkey)
+    everyone = [
+        contender(f"m{n:02d}", final, f"cold {coldkey}", minutes)
+        for n, (final, coldkey, minutes) in enumerate(miners)
+    ]
+    candidates = standing_order(everyone)[:top]
+    podium = choose_winners(candidates, rules)
+    coldkeys = {c.hotkey: c.coldkey for c in everyone}
+    found = weights_of(podium.winners, coldkeys, coldkeys, burn=BURN, rules=rules)
+    assert all(type(weight) is int and weight > 0 for weight in found.values())
+    assert sum(found.values()) == PPM
+    assert set(found) <= set(coldkeys) | {BURN}
+    winning = [coldkeys[w] for w in podium.winners]
+    assert len(podium.winners) <= 3
+    assert all(winning.count(coldkey) <= per_coldkey for coldkey in winning)
+    for hotkey, coldkey in coldkeys.items():
+        if hotkey not in podium.winners and coldkey in winning:
+            assert hotkey not in found
+    if unclaimed == "burn":
+        by_coldkey: dict[Coldkey, int] = {}
+        for hotkey, weight in found.items():
+            if hotkey not in podium.winners and hotkey != BURN:
+                coldkey = coldkeys[hotkey]
+                by_coldkey[coldkey] = by_coldkey.get(coldkey, 0) + weight
+        assert all(total <= 50_000 // len(by_coldkey) for total in by_coldkey.values())
+
+
+@given(st.integers(1, 30), st.integers(1, 30))
+def test_more_hotkeys_never_earn_more(mine: int, others: int) -> None:
+    rivals = {f"o{n}": f"O{n}" for n in range(others)}
+    one = weights("", rivals | {"x0": "X"})
+    many = weights("", rivals | {f"x{n}": "X" for n in range(mine)})
+    assert sum(w for h, w in many.items() if h.startswith("x")) <= one["x0"]
+
+
+def test_one_place_a_coldkey() -> None:
+    contenders = [
+        contender("a1", 900, "A"),
+        contender("a2", 800, "A"),
+        contender("b", 700),
+        contender("a3", 600, "A"),
+        contender("c", 500),
+        contender("a4", 400, "A"),  # below the third place: nobody passed it over
+    ]
+    podium = choose_winners(contenders[::-1], Rules())
+    assert podium.winners == ("a1", "b", "c")
+    assert podium.passed_over == {"a2", "a3"}
+    assert choose_winners(contenders, Rules(max_winners_per_coldkey=2)).winners == ("a1", "a2", "b")
+
+
+def test_ties_go_by_time_then_hotkey() -> None:
+    contenders = [contender("b", 5, minutes=1), contender("a", 5, minutes=1), contender("c", 5)]
+    assert [c.hotkey for c in standing_order(contenders)] == ["c", "a", "b"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_fewer_than_three_contenders(count: int) -> None:
+    contenders = [contender(f"m{n}", 10 - n) for n in range(count)]
+    assert len(choose_winners(contenders, Rules()).winners) == count

@@ -1,0 +1,256 @@
+"""Who is checked, which rows, and by whom (mechanism 7)."""
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sn46.mechanism.canonical import sha256_hex
+from sn46.mechanism.names import Coldkey, EpochId, Hotkey, Ppm
+from sn46.mechanism.quick import KEPT_COLUMNS
+from sn46.mechanism.rules import Rules
+from sn46.mechanism.sampling import (
+    Market,
+    Standing,
+    assign_checks,
+    checking_validators,
+    choose,
+    sample_rows,
+    sample_size,
+    validation_seed,
+)
+
+from .builders import EPOCH, chain_view, hotkey, listing, new_assignment, submission
+
+SEED = validation_seed("0x" + "5a" * 32, EpochId("2024-03-15-16:00"))
+
+
+def test_the_seed_is_the_blocks_and_the_epochs() -> None:
+    # SHA-256 of 0x5a…5a:2024-03-15-16:00, computed with sha256sum.
+    assert sha256_hex("0x" + "5a" * 32 + ":2024-03-15-16:00") == SEED
+    assert validation_seed("0x" + "5b" * 32, EPOCH.id) != SEED
+    assert validation_seed("0x" + "5a" * 32, EPOCH.next().id) != SEED
+
+
+def standing(name: str, preliminary: int, minutes: int = 0) -> Standing:
+    return Standing(
+        hotkey=Hotkey(name),
+        coldkey=Coldkey(f"cold {name}"),
+        time=EPOCH.grace_end + timedelta(minutes=minutes),
+        speed=Ppm(0),
+        completeness=Ppm(0),
+        volume=Ppm(0),
+        preliminary=Ppm(preliminary),
+    )
+
+
+@given(st.integers(0, 30), st.integers(0, 8), st.integers(0, 8), st.randoms())
+def test_three_groups_that_do_not_overlap(count: int, top: int, at_random: int, rng: Any) -> None:
+    rules = Rules(deep_validation_top=top, random_deep_validations=at_random)
+    standings = [standing(f"m{n:02d}", 1_000 * (n // 2), n % 3) for n in range(count)]
+    rng.shuffle(standings)
+    chosen = choose(standings, new_assignment(rules=rules), SEED)
+    order = [s.hotkey for s in sorted(standings, key=lambda s: (-s.preliminary, s.time, s.hotkey))]
+    assert chosen.candidates + chosen.reserves == tuple(order[: top + 3])
+    assert len(chosen.candidates) == min(top, count)
+    rest = set(order[top + 3 :])
+    assert len(chosen.random) == min(at_random, len(rest))
+    assert set(chosen.random) <= rest
+    left = rest - set(chosen.random)
+    hashes = {h: sha256_hex(f"{SEED}:{h}") for h in rest}
+    assert all(hashes[c] < hashes[o] for c in chosen.random for o in left)
+
+
+def test_ties_go_by_time_then_hotkey() -> None:
+    standings = [standing("c", 5), standing("b", 5, 1), standing("a", 5, 1), standing("d", 6, 9)]
+    chosen = choose(standings, new_assignment(), SEED)
+    assert chosen.candidates == ("d", "c", "a", "b")
+
+
+@pytest.mark.parametrize(
+    ("rows", "percentage", "size"),
+    [
+        (0, 5, 0),
+        (1, 5, 1),
+        (20, 5, 1),  # 20 × 5 % = 1
+        (21, 5, 2),  # 1.05, rounded up
+        (100, 0, 1),  # one at least
+        (1_000, 5, 50),
+        (1_001, 5, 50),  # 50.05, but at most 50
+        (10, 100, 10),
+        (99, 100, 50),
+    ],
+)
+def test_sizes(rows: int, percentage: int, size: int) -> None:
+    assert sample_size(rows, percentage) == size
+
+
+def frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Kept rows."""
+    defaults: dict[str, Any] = {"zipcode": "15213", "sale_price": None, "living_area_sqft": None}
+    types = [pl.String(), pl.String(), pl.String(), pl.Int64(), pl.Int64()]
+    schema = dict(zip(KEPT_COLUMNS, types, strict=True))
+    return pl.DataFrame([defaults | row for row in rows], schema=schema, orient="row")
+
+
+def home(number: int, **changes: Any) -> dict[str, Any]:
+    return {"listing_id": f"p:{number}", "address_key": f"{number} FORBES AVE"} | changes
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 3), max_size=150), st.integers(0, 100))
+def test_half_by_hash_and_half_by_suspicion(suspicion: list[int], percentage: int) -> None:
+    kept = frame([home(n) for n in range(len(suspicion))])
+    sampled = sample_rows(
+        hotkey=Hotkey("m"),
+        kept=kept,
+        suspicions=pl.Series(suspicion, dtype=pl.Int64),
+        percentage=percentage,
+        seed=SEED,
+    )
+    size = sample_size(len(suspicion), percentage)
+    indices = [index for index, _, _ in sampled]
+    assert len(set(indices)) == len(indices) == size
+    hashes = [sha256_hex(f"{SEED}:m:p:{n}") for n in range(len(suspicion))]
+    assert all(s == (i, f"p:{i}", suspicion[i]) for s, i in zip(sampled, indices, strict=True))
+    first = -(-size // 2)
+    by_hash = sorted(range(len(suspicion)), key=lambda i: hashes[i])
+    assert indices[:first] == by_hash[:first]
+    by_suspicion = sorted(by_hash[first:], key=lambda i: (-suspicion[i], hashes[i]))
+    assert indices[first:] == by_suspicion[: size - first]
+
+
+def suspicions(mine: list[dict[str, Any]], *others: list[dict[str, Any]]) -> list[int]:
+    kept = {Hotkey(f"m{n}"): frame(rows) for n, rows in enumerate((mine, *others))}
+    market = Market(kept, {h: Coldkey(f"cold {h}") for h in kept})
+    return market.suspicions(kept[Hotkey("m0")]).to_list()
+
+
+def test_a_row_that_nobody_else_reported() -> None:
+    others = [
+        home(1, address_key="elsewhere"),  # the same id
+        home(9, address_key="2 FORBES AVE"),  # the same address and ZIP
+        home(8, address_key="3 FORBES AVE", zipcode="15217"),  # the same address elsewhere
+    ]
+    assert suspicions([home(1), home(2), home(3), home(4)], others) == [0, 0, 1, 1]
+
+
+def test_a_price_per_square_foot_that_is_far_off() -> None:
+    # Prices per square foot of 95, 100, 100, 105 and 116: the median is 100, the distances are
+    # 5, 0, 0, 5, 16, their median (MAD) 5; 16 > 3 × 5. At 115 it would be 15, not further.
+    prices = [95, 100, 100, 105, 116]
+    mine = [home(n, sale_price=p * (1_000 + n), living_area_sqft=1_000 + n)
+            for n, p in enumerate(prices)]  # fmt: skip
+    twin = [row | {"sale_price": None, "living_area_sqft": None} for row in mine]
+    assert suspicions(mine, twin) == [0, 0, 0, 0, 1]
+    mine[4] |= {"sale_price": 115 * 1_004}
+    assert suspicions(mine, twin) == [0, 0, 0, 0, 0]
+
+
+def test_rows_without_a_usable_area_have_no_price_per_square_foot() -> None:
+    mine = [home(n, sale_price=100_000 + n, living_area_sqft=area)
+            for n, area in enumerate([None, 0, -5])]  # fmt: skip
+    assert suspicions(mine, mine) == [0, 0, 0]
+
+
+def test_of_an_even_number_the_lower_middle_is_the_median() -> None:
+    # 100, 110, 120, 400: median 110; distances 10, 0, 10, 290: MAD 10, so only 400 is off.
+    mine = [home(n, sale_price=p * (1_000 + n), living_area_sqft=1_000 + n)
+            for n, p in enumerate([100, 110, 120, 400])]  # fmt: skip
+    other = [home(n) for n in range(4)]
+    assert suspicions(mine, other) == [0, 0, 0, 1]
+
+
+def test_rows_with_the_same_price_and_area() -> None:
+    same = {"sale_price": 300_000, "living_area_sqft": 1_500}
+    mine = [
+        home(1, **same),
+        home(2, **same),
+        home(3, sale_price=300_200, living_area_sqft=1_501),  # 200 a square foot as well
+        home(4, sale_price=300_000),  # 4 and 5 have no area: that is no coincidence
+        home(5, sale_price=300_000),
+    ]
+    assert suspicions(mine, mine) == [1, 1, 0, 0, 0]
+
+
+def test_all_three_at_once() -> None:
+    usual = [home(n, sale_price=200_000 + n, living_area_sqft=1_000) for n in range(9)]
+    odd = {"sale_price": 900_000, "living_area_sqft": 1_000}
+    mine = [*usual, home(20, **odd), home(21, **odd)]
+    assert suspicions(mine, usual)[-2:] == [3, 3]
+
+
+def test_what_others_reported() -> None:
+    kept = {
+        Hotkey("a"): frame([home(1), home(2)]),
+        Hotkey("b"): frame([home(1, address_key="X")]),
+        Hotkey("c"): frame([home(7, address_key="1 FORBES AVE"), home(8, zipcode="15217")]),
+        Hotkey("d"): frame([home(9)]),
+    }
+    coldkeys = {Hotkey(h): Coldkey(c) for h, c in zip("abcd", ["A", "B", "C", "B"], strict=True)}
+    market = Market(kept, coldkeys)
+    assert market.vouchers("p:1", "1 FORBES AVE", "15213") == {"A", "B", "C"}
+    assert market.vouchers("p:5", "1 FORBES AVE", "15217") == set()
+    assert market.covering("15213") == {"A", "B", "C"}
+    assert market.covering("15217") == {"C"}
+    reports = market.with_reports(kept[Hotkey("a")])
+    # p:1 by a and b, its address by a and c; p:2 by a alone.
+    assert reports.select("same_id", "same_address").rows() == [(2, 2), (1, 1)]
+
+
+def test_a_market_of_nobody() -> None:
+    market = Market({}, {})
+    assert market.covering("15213") == set()
+    assert market.suspicions(frame([])).to_list() == []
+
+
+def test_a_market_takes_the_rows_of_quick_validation() -> None:
+    made = submission(5)
+    kept = {made.hotkey: made.examine().kept}
+    assert Market(kept, {made.hotkey: Coldkey("c")}).suspicions(kept[made.hotkey]).sum() == 5
+    assert listing(1)["listing_id"] in kept[made.hotkey]["listing_id"]
+
+
+VALIDATORS = tuple(Hotkey(f"v{n}") for n in range(6))
+
+
+@given(
+    st.sets(st.sampled_from(VALIDATORS), min_size=1),
+    st.lists(st.text(max_size=6), unique=True, max_size=20),
+    st.integers(1, 8),
+    st.data(),
+)
+def test_removing_a_validator_changes_only_the_rows_it_had(
+    validators: set[Hotkey], ids: list[str], replicas: int, data: st.DataObject
+) -> None:
+    gone = data.draw(st.sampled_from(sorted(validators)))
+    order = data.draw(st.permutations(sorted(validators)))
+    for listing_id in ids:
+        before = assign_checks(Hotkey("m"), listing_id, order, replicas, SEED)
+        assert len(set(before)) == len(before) == min(replicas, len(validators))
+        after = assign_checks(Hotkey("m"), listing_id, sorted(validators - {gone}), replicas, SEED)
+        if gone in before:
+            assert set(before) - {gone} <= set(after)
+        else:
+            assert after == before
+
+
+def test_the_load_is_shared() -> None:
+    loads: Counter[Hotkey] = Counter()
+    for n in range(1_000):
+        loads.update(assign_checks(Hotkey("m"), f"p:{n}", VALIDATORS, 3, SEED))
+    # 1,000 rows × 3 validators of 6: 500 each, within five standard deviations (√250 = 16).
+    assert sum(loads.values()) == 3_000
+    assert all(420 < load < 580 for load in loads.values())
+
+
+def test_a_check_is_for_named_validators_that_hold_a_permit() -> None:
+    a, b, c, d = (hotkey(n) for n in "abcd")
+    view = chain_view({d: "cold"}, {a: 5, b: 0})
+    assignment = new_assignment(validators=[b, c, d])  # a is not named, c and d have no permit
+    assert checking_validators(assignment, view) == (b,)
+    assert checking_validators(new_assignment(validators=[b, a]), view) == tuple(sorted((a, b)))
