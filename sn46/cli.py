@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 could not, 2 asked for wrongly (with one line that says ho
 """
 
 import asyncio
+import difflib
 import os
 import re
 import sys
@@ -62,10 +63,11 @@ def _usage_text(error: TyperException) -> str:
     """One line, with what may have been meant."""
     context: Any = getattr(error, "ctx", None)
     where = f"{context.command_path} --help" if context else "sn46 --help"
-    close: Sequence[str] = getattr(error, "possibilities", None) or ()
-    message = " ".join((error.message if close else error.format_message()).split()).rstrip(".")
-    if close:
-        message = f"{message}. Did you mean {' or '.join(sorted(close))}?"
+    options: Sequence[str] = getattr(error, "possibilities", None) or ()
+    message = " ".join((error.message if options else error.format_message()).split()).rstrip(".")
+    if options:
+        closest = difflib.get_close_matches(str(getattr(error, "option_name", "")), options, 1, 0)
+        message = f"{message}. Did you mean {closest[0]}?"
     elif not message.endswith("?"):
         message = f"{message}."
     return f"{message} See {where}."

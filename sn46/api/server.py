@@ -16,13 +16,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sn46.api.app import create_app, running
 from sn46.api.database import DatabaseError
-from sn46.api.logs import configure_logs
 from sn46.api.services import Outside
 from sn46.api.settings import ApiSettings
 from sn46.chain.base import ChainError
 from sn46.chain.connect import open_chain
 from sn46.chain.wallets import load_hotkey
 from sn46.clock import Clock, SystemClock
+from sn46.logs import configure_logs
 from sn46.store.base import StoreError
 from sn46.store.s3 import S3Access, S3Bucket
 

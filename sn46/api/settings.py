@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import limits
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from sn46.configuration import read_settings
 from sn46.mechanism.draw import DrawRules
 from sn46.mechanism.epochs import DEFAULT_EPOCH_SECONDS, check_epoch_seconds
 from sn46.mechanism.errors import MechanismError
@@ -19,14 +20,6 @@ from sn46.mechanism.rules import Rules, Unclaimed
 
 RAO_PER_ALPHA = 1_000_000_000
 _SECRET_CHARACTERS = 32
-
-
-class SettingsError(Exception):
-    """Settings that the server cannot run with; ``lines`` has one sentence for each."""
-
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
 
 
 class ApiSettings(BaseSettings):
@@ -243,15 +236,4 @@ def load_settings(**overrides: Any) -> ApiSettings:
     Raises:
         SettingsError: with one line for each setting that is missing or wrong.
     """
-    try:
-        return ApiSettings(**overrides)
-    except ValidationError as error:
-        raise SettingsError([_sentence(dict(item)) for item in error.errors()]) from None
-
-
-def _sentence(item: dict[str, Any]) -> str:
-    name = ".".join(str(part) for part in item["loc"]).upper()
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "missing":
-        message = "is not set; it has no default"
-    return f"{name}: {message}" if name else message
+    return read_settings(ApiSettings, **overrides)

@@ -44,6 +44,9 @@ _LOW_DISK_BYTES = 512 * 1024 * 1024
 _START_SECONDS = 1.3
 """What starting one Python service costs a core, in seconds."""
 
+_SHORTEST_FIRST = timedelta(seconds=40)
+"""What the miners need of a first epoch that is joined while it runs."""
+
 _BUSY_PHASES = ("quick validation", "checking", "waiting for evidence")
 
 
@@ -171,9 +174,14 @@ class Network:
             file.unlink(missing_ok=True)
 
     def _first_epoch(self, services: int) -> Epoch:
-        """The first epoch that begins when everything should be up."""
+        """The first epoch that can be played: the one that runs once everything should be up,
+        where enough of it is left, else the next."""
         needed = timedelta(seconds=4 + services * _START_SECONDS / (os.cpu_count() or 1))
-        return epoch_at(self.clock.now() + needed, self.options.epoch_seconds).next()
+        ready = self.clock.now() + needed
+        epoch = epoch_at(ready, self.options.epoch_seconds)
+        return (
+            epoch if epoch.end - ready >= max(epoch.length / 2, _SHORTEST_FIRST) else epoch.next()
+        )
 
     def _start_people(self, plan: Plan) -> list[Person]:
         """Start miners and validators; returns the validators that were not started yet."""
@@ -274,9 +282,6 @@ class Network:
             helpers.append(asyncio.create_task(self._start_late(plan, first, late)))
         if Chaos.KILL_VALIDATOR in self.options.chaos:
             helpers.append(asyncio.create_task(self._kill_validator(plan, first)))
-        if self.clock.now() > first.start:
-            behind = int((self.clock.now() - first.start).total_seconds())
-            self._say(f"Starting took longer than expected: epoch {first.id} began {behind} s ago")
         epoch = first
         try:
             while self.options.epochs is None or len(self.results) < self.options.epochs:

@@ -24,7 +24,7 @@ from sn46.store.setup import prepare_buckets
 from sn46.validator.examiner import Examiner
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def examiner() -> Iterator[Examiner]:
     made = Examiner(seconds=60, memory_mb=3_000)
     yield made

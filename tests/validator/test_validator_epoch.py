@@ -1,6 +1,7 @@
 """Whole epochs: from frozen uploads to weights on the chain, with everything that can go wrong."""
 
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -30,8 +31,21 @@ from sn46.validator.replay import replay_epoch
 @pytest.fixture
 async def trial(competition: Competition, examiner: Examiner) -> Trial:
     """An epoch that has just ended, with an honest miner, a fabricator and an inventor."""
+    strategies = {"ann": "honest", "bob": "fabricator", "cid": "inventor"}
+    return await mined(competition, examiner, strategies)
+
+
+@pytest.fixture
+async def small_trial(competition: Competition, examiner: Examiner) -> Trial:
+    """An epoch that has just ended, with an honest miner."""
+    return await mined(competition, examiner, {"ann": "honest"})
+
+
+async def mined(
+    competition: Competition, examiner: Examiner, strategies: Mapping[str, str]
+) -> Trial:
     assignment = await competition.assignment()
-    for name, strategy in (("ann", "honest"), ("bob", "fabricator"), ("cid", "inventor")):
+    for name, strategy in strategies.items():
         async with competition.miner(name, strategy=strategy) as miner:
             assert (await miner.mine(assignment)).result == "submitted"
     await competition.net.advance_to(assignment.epoch.end + timedelta(seconds=10))
@@ -117,24 +131,39 @@ async def test_an_epoch_of_two_honest_validators_and_a_liar(trial: Trial) -> Non
     outcome, _ = await judging.conclude(await judging.quick(), RemoteSnapshot(net.http, truthful))
     assert outcome.consensus_hash == report["consensus_hash"]
 
+    await check_late(trial, "poor", report)
+    await check_export(trial, report)
 
-async def test_an_export_replays_to_what_was_published(trial: Trial) -> None:
-    net = trial.net
-    await trial.run_all("vali", "other")
-    folder = trial.competition.folder / "export"
+
+async def check_late(trial: Trial, name: str, report: dict[str, Any]) -> None:
+    """A validator that comes after the evidence deadline comes to the same."""
+    assert trial.net.clock.now() > trial.epoch.evidence_deadline
+    before = await trial.versions(name)
+    await trial.run(name)
+    after = await trial.versions(name)
+    assert {k: v for k, v in after.items() if k in before} == before
+    assert len(after) == len(before) + 3
+    assert common_part(await trial.published(name)) == common_part(report)
+    announced = await trial.announced()
+    assert {a["consensus_hash"] for a in announced.values()} == {report["consensus_hash"]}
+    assert len(announced) == 3
+
+
+async def check_export(trial: Trial, report: dict[str, Any]) -> None:
+    """An export, made twice, replays to what was published."""
+    net, folder = trial.net, trial.competition.folder / "export"
     async with trial.parts("vali") as parts:
         for _ in range(2):
             count = await export_epoch(
                 folder, trial.epoch, api=parts.api, chain=parts.chain, http=parts.http
             )
-    zips = len(trial.assignment.zipcodes)
-    assert count == 3 * (zips + 1) + 2 * 5
+    assert count == 3 * (len(trial.assignment.zipcodes) + 1) + 3 * 5
     replay = await replay_epoch(
         folder, trial.epoch.id, examiner=trial.examiner, api_hotkey=net.hotkey("api")
     )
-    assert replay.published == {net.hotkey("vali"): [], net.hotkey("other"): []}
+    assert replay.published == {net.hotkey(name): [] for name in ("vali", "other", "poor")}
     assert replay.agrees
-    assert replay.report == common_part(await trial.published("vali"))
+    assert replay.report == common_part(report)
 
 
 PHASES = (
@@ -197,32 +226,8 @@ async def updated_at(trial: Trial, name: str) -> int:
         await substrate.close()
 
 
-async def test_weights_that_may_have_arrived_are_not_set_twice(trial: Trial) -> None:
-    with pytest.raises(Crash):
-        await trial.run("vali", crash_chain="after")
-    before = await updated_at(trial, "vali")
-    parts = await trial.run("vali")
-    assert parts.chain.sent == 0  # pyright: ignore[reportAttributeAccessIssue]
-    assert await updated_at(trial, "vali") == before
-    with pytest.raises(Crash):
-        await trial.run("other", crash_chain="before")
-    assert (await trial.run("other")).chain.sent == 1  # pyright: ignore[reportAttributeAccessIssue]
-    assert await trial.chain_weights("other") == await trial.chain_weights("vali")
-
-
-async def test_a_late_validator_comes_to_the_same(trial: Trial) -> None:
-    await trial.run("vali")
-    assert trial.net.clock.now() > trial.epoch.evidence_deadline
-    await trial.run("other")
-    versions = await trial.versions("other")
-    assert "evidence.json" not in versions
-    assert len(versions) == 3
-    announced = await trial.announced()
-    assert len({a["consensus_hash"] for a in announced.values()}) == 1
-    assert len(announced) == 2
-
-
-async def test_after_its_time_an_epoch_is_left(trial: Trial) -> None:
+async def test_after_its_time_an_epoch_is_left(small_trial: Trial) -> None:
+    trial = small_trial
     with pytest.raises(Crash):
         await trial.run("other", crash_at="setting weights")
     await trial.net.advance_to(trial.epoch.results_deadline)
@@ -235,7 +240,8 @@ async def test_after_its_time_an_epoch_is_left(trial: Trial) -> None:
 
 
 @pytest.mark.usefixtures("no_pauses")
-async def test_a_store_that_is_down_for_a_while(trial: Trial) -> None:
+async def test_a_store_that_is_down_for_a_while(small_trial: Trial) -> None:
+    trial = small_trial
     transport = FaultyTransport(*[dropped] * 40)
     async with httpx.AsyncClient(transport=transport) as http:
         await trial.run("vali", http=http)
@@ -244,8 +250,9 @@ async def test_a_store_that_is_down_for_a_while(trial: Trial) -> None:
     assert set(await trial.versions("vali")) >= {"evidence.json", "validation_report.json"}
 
 
-async def test_a_chain_that_is_away_for_a_while_and_with_it_the_api(trial: Trial) -> None:
+async def test_a_chain_that_is_away_for_a_while_and_with_it_the_api(small_trial: Trial) -> None:
     """Without the chain the API answers 503 before long, and the validator waits for both."""
+    trial = small_trial
     local = trial.competition.world.chain
     local.set_reachable(False)
     trial.net.clock.advance(timedelta(hours=2, seconds=1))

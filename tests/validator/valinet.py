@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 from apinet import NETUID, MovedClock, Net
-from minernet import FAST, Competition
+from minernet import Competition
 
 from sn46.chain.base import Chain
 from sn46.chain.connect import open_chain
@@ -20,13 +20,17 @@ from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.names import Hotkey
 from sn46.mechanism.report import report_key
 from sn46.sources.options import SourceOptions
-from sn46.sources.politeness import RetryPolicy
+from sn46.sources.politeness import PaceSettings, RetryPolicy
 from sn46.sources.portal import PortalSource
+from sn46.sources.proxies import BreakerSettings
 from sn46.store.s3 import S3Bucket
 from sn46.validator.checking import RecordCache, SpotChecker
 from sn46.validator.epoch_run import EpochRun, Parts
 from sn46.validator.examiner import Examiner
 from sn46.validator.progress import Progress
+
+HASTY = PaceSettings(start=500, minimum=200, maximum=500, longest_hold=0.05)
+"""Manners of one who minds refusals little, so that a source that refuses is soon given up."""
 
 
 class Together:
@@ -179,7 +183,8 @@ class Trial:
                 portal or self.competition.portal,
                 clock=self.net.clock,
                 options=SourceOptions(
-                    pace=FAST,
+                    pace=HASTY,
+                    breaker=BreakerSettings(rest=0.02, longest_rest=0.02),
                     local_address=address,
                     retry=RetryPolicy(attempts=2, first_pause=0.01, longest_pause=0.02),
                 ),

@@ -6,7 +6,6 @@ option is wrong, with 1 and one line where it cannot start.
 
 import argparse
 import asyncio
-import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -22,6 +21,7 @@ from sn46.localnet.portal.faults import (
 )
 from sn46.localnet.portal.homes import PortalDataError, read_homes
 from sn46.localnet.portal.server import reserve_port, serve
+from sn46.processes import leave
 
 _NAME = "sn46 portal"
 
@@ -93,9 +93,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Granian's own threads may still call into Python while the interpreter is taken down, and
-    # then abort the process (seen in one of twenty stops). Nothing is left to be taken down.
-    os._exit(code)
+    leave(main())

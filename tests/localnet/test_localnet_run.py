@@ -1,0 +1,272 @@
+"""The command, whole: two networks side by side, through everything that may befall them.
+
+One is the default line-up for an epoch, with a validator killed and another late; the other is
+small, runs until Ctrl-C, and loses its API on the way. They run once; each test looks at one side
+of what came of it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from localnet_helpers import is_alive
+
+from sn46.localnet.portal.faults import ClientRule, FaultPlan
+from sn46.localnet.results import weights_agree
+from sn46.localnet.strategies import STRATEGIES
+from sn46.mechanism.assignment import read_assignment
+from sn46.mechanism.times import parse_time
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+
+SEED = "a seed for tests"
+SECONDS = "60"
+
+
+class Command:
+    """``sn46 localnet`` in a process, and all processes below it that were ever seen."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.log = folder / "output.txt"
+        self.pids: set[int] = set()
+        with open(self.log, "w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "sn46", "localnet", *arguments],
+                cwd=folder, stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    def children(self) -> dict[int, str]:
+        """Process ids and command lines now."""
+        found: dict[int, str] = {}
+        try:
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                self.pids.add(child.pid)
+                found[child.pid] = " ".join(child.cmdline())
+        except psutil.Error:
+            pass
+        return found
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What two networks left behind."""
+
+    big: Command
+    small: Command
+    big_result: Mapping[str, Any]
+    small_result: Mapping[str, Any]
+    export: Path
+    small_dir: Path
+
+
+def wait(what: str, condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"in vain: {what}"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
+    big_dir, small_dir = tmp_path_factory.mktemp("big"), tmp_path_factory.mktemp("small")
+    export = big_dir / "export"
+    big = Command(
+        big_dir,
+        *("--epochs", "1", "--epoch-seconds", SECONDS, "--seed", SEED, "--json", "out.json"),
+        *("--export", str(export), "--chaos", "kill-validator", "--chaos", "late-validator"),
+    )
+    small = Command(
+        small_dir,
+        *("--epoch-seconds", SECONDS, "--validators", "1", "--miners", "honest,padder"),
+        *("--json", "out.json", "--data-dir", "data"),
+    )
+    try:
+        lose_the_api(small)
+        result = small_dir / "out.json"
+        wait("the small network's epoch", result.exists, 200)
+        small_result = json.loads(result.read_text())
+        small.children()
+        small.process.send_signal(signal.SIGINT)
+        wait("its end", lambda: small.process.poll() is not None, 60)
+
+        def big_is_done() -> bool:
+            big.children()
+            return big.process.poll() is not None
+
+        wait("the big network's end", big_is_done, 200)
+        big_result = json.loads((big_dir / "out.json").read_text())
+        yield Ran(big, small, big_result, small_result, export, small_dir / "data")
+    finally:
+        for command in (big, small):
+            command.end()
+            print(command.output)
+
+
+def lose_the_api(network: Command) -> None:
+    """Kill the network's API once its miners have begun, as a machine short of memory would."""
+    wait("the first epoch", lambda: "miners at work" in network.output, 150)
+    apis = [pid for pid, line in network.children().items() if line.endswith("sn46 api")]
+    assert len(apis) == 1
+    os.kill(apis[0], signal.SIGKILL)
+
+
+def the_epoch(ran: Ran) -> dict[str, Any]:
+    assert len(ran.big_result["epochs"]) == 1
+    return ran.big_result["epochs"][0]
+
+
+def by_strategy(epoch: Mapping[str, Any]) -> dict[str, Any]:
+    """Each strategy's part of the report; None where the report does not know it."""
+    miners = next(iter(epoch["reports"].values()))["miners"]
+    return {name: miners.get(hotkey) for hotkey, name in epoch["strategies"].items()}
+
+
+def codes(entry: Mapping[str, Any]) -> set[str]:
+    return {reason["code"] for reason in entry["reasons"]}
+
+
+def test_it_ends_well_and_leaves_nothing(ran: Ran) -> None:
+    assert ran.big.process.returncode == 0
+    assert ran.small.process.returncode == 0
+    assert len(ran.big.pids) > 17
+    assert not [pid for pid in ran.big.pids | ran.small.pids if is_alive(pid)]
+
+
+def test_all_validators_agree_also_one_killed_and_one_late(ran: Ran) -> None:
+    epoch = the_epoch(ran)
+    assert epoch["consensus"] is True
+    assert len(epoch["reports"]) == 3
+    assert len({report["consensus_hash"] for report in epoch["reports"].values()}) == 1
+    said = ran.big.output
+    assert "Killed validator-3" in said
+    assert "validator-3: was ended by SIGKILL; it is started again in 1 s" in said
+    assert "Started validator-2, an epoch late" in said
+    assert "All 3 validators agree" in said
+
+
+def test_the_weights_on_the_chain_are_those_of_the_reports(ran: Ran) -> None:
+    epoch = the_epoch(ran)
+    assert set(epoch["weights_on_chain"]) == set(epoch["reports"])
+    for validator, report in epoch["reports"].items():
+        assert sum(report["weights"].values()) == 1_000_000
+        assert weights_agree(report["weights"], epoch["weights_on_chain"][validator])
+
+
+@pytest.mark.parametrize(
+    "name", [spec.name for spec in STRATEGIES.values() if spec.reason and not spec.honest]
+)
+def test_a_cheat_earns_nothing_and_the_report_says_why(ran: Ran, name: str) -> None:
+    entry = by_strategy(the_epoch(ran))[name]
+    reason = STRATEGIES[name].reason
+    assert entry["final"] == entry["weight"] == 0
+    assert reason in codes(entry)
+    detail = next(r["detail"] for r in entry["reasons"] if r["code"] == reason)
+    assert len(detail.split()) > 5
+    assert f"  {name}: {detail[:40]}" in ran.big.output
+
+
+def test_the_honest_are_paid_and_a_coldkey_once(ran: Ran) -> None:
+    entries = by_strategy(the_epoch(ran))
+    for name in ("honest", "honest-slow"):
+        assert entries[name]["valid"]
+        assert codes(entries[name]) == set()
+        assert entries[name]["volume"] == entries[name]["accuracy"] == 1_000_000
+        assert entries[name]["weight"] > 0
+    twins = [entries["honest-fast"], entries["second-hotkey"]]
+    paid = [twin for twin in twins if twin["weight"]]
+    assert len(paid) == 1
+    assert all(twin["valid"] and not twin["disqualified"] for twin in twins)
+    assert [codes(twin) for twin in twins if not twin["weight"]] == [{"coldkey_limit"}]
+
+
+def test_a_claimed_time_counts_for_nothing(ran: Ran) -> None:
+    entries = by_strategy(the_epoch(ran))
+    epoch = read_assignment(the_epoch(ran)["assignment"]).epoch
+    assert parse_time(entries["back-dated"]["submission_time"]) >= epoch.start + timedelta(
+        seconds=epoch.seconds / 2
+    )
+    assert entries["back-dated"]["speed"] < entries["honest-fast"]["speed"]
+
+
+def test_partial_work_earns_a_partial_score(ran: Ran) -> None:
+    epoch, entry = the_epoch(ran), by_strategy(the_epoch(ran))["partial"]
+    address = f"127.0.1.{list(STRATEGIES).index('partial') + 1}"
+    rule = ClientRule(fail_fraction=STRATEGIES["partial"].failing_share)
+    plan = FaultPlan(seed=SEED, rules={address: rule})
+    zips = epoch["assignment"]["zipcodes"]
+    open_ones = [z for z in zips if not plan.refuses_search(address, z["zipcode"])]
+    assert entry["zipcodes"] == len(open_ones)
+    assert entry["valid"]
+    total = sum(z["expected_listings"] for z in zips)
+    share = sum(z["expected_listings"] for z in open_ones) * 1_000_000 // total
+    assert entry["volume"] == share
+
+
+def test_replay_of_the_export_gives_the_published_hash(ran: Ran, tmp_path: Path) -> None:
+    epoch = the_epoch(ran)
+    published = next(iter(epoch["reports"].values()))["consensus_hash"]
+    report = tmp_path / "report.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "sn46", "replay", "--from", str(ran.export),
+         "--epoch", epoch["epoch_id"], "--json", str(report)],
+        cwd=tmp_path, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(report.read_text())["consensus_hash"] == published
+    assert done.stdout.count("its published report agrees") == 3
+    assert f"consensus_hash {published}" in done.stdout
+
+
+def test_a_changed_export_does_not_replay_to_it(ran: Ran, tmp_path: Path) -> None:
+    epoch = the_epoch(ran)
+    changed = tmp_path / "export"
+    subprocess.run(["cp", "-r", str(ran.export), str(changed)], check=True)
+    for path in changed.glob("validated-data/validators/*/*/validation_report.json"):
+        report = json.loads(path.read_text())
+        report["consensus_hash"] = report["consensus_hash"][::-1]
+        path.write_text(json.dumps(report, indent=1))
+    done = subprocess.run(
+        [sys.executable, "-m", "sn46", "replay", "--from", str(changed),
+         "--epoch", epoch["epoch_id"]],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "differs" in done.stdout
+
+
+def test_a_dead_api_is_started_again_and_the_epoch_goes_on(ran: Ran) -> None:
+    assert "api: was ended by SIGKILL; it is started again in 1 s" in ran.small.output
+    (epoch,) = ran.small_result["epochs"]
+    assert epoch["consensus"] is True
+    assert by_strategy(epoch)["honest"]["weight"] == 500_000
+    assert "duplicates_over_limit" in codes(by_strategy(epoch)["padder"])
+
+
+def test_its_directory_is_kept_for_the_same_network(ran: Ran) -> None:
+    assert (ran.small_dir / "logs" / "validator-1.log").stat().st_size > 0
+    done = subprocess.run(
+        [sys.executable, "-m", "sn46", "localnet", "--data-dir", str(ran.small_dir),
+         "--seed", "another", "--epoch-seconds", SECONDS],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "made from another seed" in done.stderr
