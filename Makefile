@@ -34,7 +34,8 @@ run: $(VENV)/.base
 	@exec $(BIN)/sn46 localnet $(ARGS)
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(TESTS)
+	@$(BIN)/python -m pytest -m slow $(TESTS) || [ $$? -eq 5 ]  # 5: none among TESTS
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

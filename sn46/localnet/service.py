@@ -70,7 +70,10 @@ class Death:
 
 
 class Service(ABC):
-    """One service. ``start`` returns at once; ``stop`` returns once nothing of it is left."""
+    """One service. ``start`` returns at once; ``stop`` returns once nothing of it is left.
+
+    A death is reported with its reason; deaths that follow for the very same reason are not.
+    """
 
     def __init__(self, name: str, report: Report, backoff: Backoff | None = None) -> None:
         self.name = name
@@ -96,7 +99,7 @@ class Service(ABC):
         """Run once, to the end; None where it ended because ``_stopping`` was set."""
 
     async def _keep(self) -> None:
-        failures = 0
+        failures, told = 0, None
         while not self._stopping.is_set():
             began = time.monotonic()
             self.state = State.RUNNING
@@ -104,12 +107,15 @@ class Service(ABC):
             if death is None or self._stopping.is_set():
                 return
             self.deaths += 1
-            failures = 1 if time.monotonic() - began >= self._backoff.healthy else failures + 1
+            if time.monotonic() - began >= self._backoff.healthy:
+                failures, told = 0, None
+            failures += 1
             pause = self._backoff.pause(failures)
             self.state = State.RESTARTING
-            self._report(
-                Event(self.name, f"{death.how}; it is started again in {pause:g} s", death.tail)
-            )
+            if death != told:
+                again = f"{death.how}; it is started again in {pause:g} s"
+                self._report(Event(self.name, again, death.tail))
+                told = death
             await self._stopped_within(pause)
 
     async def _stopped_within(self, seconds: float) -> bool:

@@ -59,9 +59,9 @@ class RecordCache:
             return None
         if found[1] is None:
             return Detail(Lookup.NOT_FOUND, None), fetched_at
-        row = cast(dict[str, Any], json.loads(found[1]))
-        row["sale_date"] = date.fromisoformat(row["sale_date"]) if row["sale_date"] else None
-        return Detail(Lookup.FOUND, row), fetched_at
+        kept = cast(dict[str, Any], json.loads(found[1]))
+        kept["sale_date"] = date.fromisoformat(kept["sale_date"]) if kept["sale_date"] else None
+        return Detail(Lookup.FOUND, kept), fetched_at
 
     def put(self, listing_id: str, detail: Detail, fetched_at: datetime) -> None:
         try:
@@ -120,6 +120,8 @@ class SpotChecker:
 
         async def work() -> None:
             for sampled, row in waiting:
+                if self._clock.now() >= until:
+                    return
                 checks.append(await self._check(sampled, row))
                 report(len(checks), len(rows))
 
@@ -132,7 +134,7 @@ class SpotChecker:
         for result in results:
             if isinstance(result, Exception):
                 raise result
-        if unfinished:
+        if len(checks) < len(rows):
             _log.warning(
                 "checks cut short by the evidence deadline", done=len(checks), of=len(rows)
             )

@@ -1,5 +1,6 @@
 """Judging an epoch from frozen objects: what a validator's own epoch and a replay both run."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,6 +33,10 @@ Report = Callable[[int, int], None]
 """Told how many of how many are done."""
 
 
+HELD_BYTES = 128 * 1024 * 1024
+"""How much of the uploads is held in memory between quick and deep validation."""
+
+
 @dataclass(frozen=True)
 class QuickStage:
     """An epoch after quick validation."""
@@ -58,6 +63,8 @@ class Judging:
         self._view = view
         self._uploads = uploads
         self._examiner = examiner
+        self._held: dict[str, Upload] = {}
+        self._room = HELD_BYTES
         self._examined: dict[Hotkey, QuickResult] = {}
         self._folders: dict[Hotkey, dict[str, ObjectInfo]] = {}
         for info in uploads.objects:
@@ -108,18 +115,25 @@ class Judging:
         manifest = folder.get(manifest_key(hotkey, epoch_id))
         if manifest is None:
             return None, {}
-        document = await _upload(self._uploads, manifest, MAX_FILE_BYTES)
+        document = await self._miner_upload(manifest)
         if not self._view.is_registered(hotkey):
             return document, {}
-        wanted = [
-            miner_file_key(hotkey, epoch_id, zip_.zipcode) for zip_ in self._assignment.zipcodes
-        ]
-        files = {
-            key: await _upload(self._uploads, folder[key], MAX_FILE_BYTES)
-            for key in wanted
-            if key in folder
-        }
+        keys = [miner_file_key(hotkey, epoch_id, z.zipcode) for z in self._assignment.zipcodes]
+        present = [key for key in keys if key in folder]
+        uploads = await asyncio.gather(*(self._miner_upload(folder[key]) for key in present))
+        files = dict(zip(present, uploads, strict=True))
         return document, files
+
+    async def _miner_upload(self, info: ObjectInfo) -> Upload:
+        """A miner's object, fetched once where there is room: candidates are read again."""
+        held = self._held.get(info.key)
+        if held is not None:
+            return held
+        upload = await _upload(self._uploads, info, MAX_FILE_BYTES)
+        if len(upload.body) <= self._room:
+            self._room -= len(upload.body)
+            self._held[info.key] = upload
+        return upload
 
     async def _evidence(self, results: Snapshot) -> list[Evidence]:
         """The evidence of every permit holder that uploaded some."""

@@ -102,17 +102,15 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     try:
         lose_the_api(small)
         result = small_dir / "out.json"
-        wait("the small network's epoch", result.exists, 200)
+
+        def small_is_through() -> bool:
+            return bool(big.children() and small.children() and result.exists())
+
+        wait("the small network's epoch", small_is_through, 200)
         small_result = json.loads(result.read_text())
-        small.children()
         small.process.send_signal(signal.SIGINT)
         wait("its end", lambda: small.process.poll() is not None, 60)
-
-        def big_is_done() -> bool:
-            big.children()
-            return big.process.poll() is not None
-
-        wait("the big network's end", big_is_done, 200)
+        wait("the big network's end", lambda: big.process.poll() is not None, 200)
         big_result = json.loads((big_dir / "out.json").read_text())
         yield Ran(big, small, big_result, small_result, export, small_dir / "data")
     finally:

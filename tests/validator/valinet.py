@@ -15,6 +15,7 @@ from minernet import Competition
 
 from sn46.chain.base import Chain
 from sn46.chain.connect import open_chain
+from sn46.clock import Clock
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.names import Hotkey
@@ -31,6 +32,20 @@ from sn46.validator.progress import Progress
 
 HASTY = PaceSettings(start=500, minimum=200, maximum=500, longest_hold=0.05)
 """Manners of one who minds refusals little, so that a source that refuses is soon given up."""
+
+
+def quick_source(portal: str, clock: Clock, address: str) -> PortalSource:
+    """A portal asked from an address of this machine."""
+    return PortalSource(
+        portal,
+        clock=clock,
+        options=SourceOptions(
+            pace=HASTY,
+            breaker=BreakerSettings(rest=0.02, longest_rest=0.02),
+            local_address=address,
+            retry=RetryPolicy(attempts=2, first_pause=0.01, longest_pause=0.02),
+        ),
+    )
 
 
 class Together:
@@ -179,16 +194,7 @@ class Trial:
             chain = WatchedChain(open_chain(endpoint, netuid=NETUID, signer=signer, clock=clock))
             chain.crash = crash_chain
             stack.push_async_callback(chain.close)
-            source = PortalSource(
-                portal or self.competition.portal,
-                clock=self.net.clock,
-                options=SourceOptions(
-                    pace=HASTY,
-                    breaker=BreakerSettings(rest=0.02, longest_rest=0.02),
-                    local_address=address,
-                    retry=RetryPolicy(attempts=2, first_pause=0.01, longest_pause=0.02),
-                ),
-            )
+            source = quick_source(portal or self.competition.portal, self.net.clock, address)
             stack.push_async_callback(source.close)
             cache = RecordCache(folder / "records.sqlite", clock)
             stack.callback(cache.close)
