@@ -18,6 +18,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from sn46 import __version__
+from sn46.localnet import defaults
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
@@ -85,14 +86,14 @@ def localnet(
     ] = None,
     epoch_seconds: Annotated[
         int, typer.Option(help="Length of an epoch: at least 60, and a divisor of a day.")
-    ] = 90,
-    validators: Annotated[int, typer.Option(help="How many validators.")] = 3,
+    ] = defaults.EPOCH_SECONDS,
+    validators: Annotated[int, typer.Option(help="How many validators.")] = defaults.VALIDATORS,
     miners: Annotated[
         str, typer.Option(help="Strategies of the miners, separated by commas.", metavar="LIST")
     ] = "all",
     target_listings: Annotated[
         int, typer.Option(help="How many homes the ZIP codes of an epoch hold together.")
-    ] = 2000,
+    ] = defaults.TARGET_LISTINGS,
     seed: Annotated[
         str | None, typer.Option(help="From which wallets and draws follow; random by default.")
     ] = None,

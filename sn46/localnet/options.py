@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from sn46.localnet import defaults
 from sn46.localnet.errors import OptionError
 from sn46.localnet.strategies import STRATEGIES
 from sn46.mechanism.epochs import check_epoch_seconds
 from sn46.mechanism.errors import EpochError
 
-DEFAULT_EPOCH_SECONDS = 90
-DEFAULT_VALIDATORS = 3
-DEFAULT_TARGET_LISTINGS = 2_000
 MAX_VALIDATORS = 16
 MAX_MINERS = 200
 """A miner has its own address 127.0.1.k, and k ends at 254."""
@@ -45,10 +43,10 @@ class LocalnetOptions:
     """
 
     epochs: int | None = None
-    epoch_seconds: int = DEFAULT_EPOCH_SECONDS
-    validators: int = DEFAULT_VALIDATORS
+    epoch_seconds: int = defaults.EPOCH_SECONDS
+    validators: int = defaults.VALIDATORS
     miners: tuple[str, ...] = ()
-    target_listings: int = DEFAULT_TARGET_LISTINGS
+    target_listings: int = defaults.TARGET_LISTINGS
     seed: str | None = None
     data_dir: Path | None = None
     export: Path | None = None

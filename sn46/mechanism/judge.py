@@ -19,7 +19,6 @@ from sn46.mechanism.quick import QuickResult
 from sn46.mechanism.reasons import Code, Reason
 from sn46.mechanism.rewards import (
     Contender,
-    Podium,
     choose_winners,
     standing_order,
     weights_of,
@@ -246,10 +245,10 @@ def conclude(lined_up: LineUp, plan: CheckPlan, evidence: Iterable[Evidence]) ->
     faults = {h: disqualification(lined_up, counts[h], by_miner[h]) for h in plan.chosen.all}
     candidates = _candidates(plan, faults, lined_up.assignment.rules.deep_validation_top)
     finals = _final_scores(lined_up, plan, counts, faults, candidates)
-    podium = _podium(lined_up, candidates, finals)
+    winners = _winners(lined_up, candidates, finals)
     honest = {h: s.coldkey for h, s in lined_up.standings.items() if faults.get(h) is None}
     weights = weights_of(
-        podium.winners,
+        winners,
         honest,
         honest,
         burn=lined_up.view.owner_hotkey,
@@ -268,14 +267,14 @@ def conclude(lined_up: LineUp, plan: CheckPlan, evidence: Iterable[Evidence]) ->
             rank=ranks.get(hotkey),
             weight=weights.get(hotkey, Ppm(0)),
             disqualified=faults.get(hotkey) is not None,
-            reasons=_reasons(lined_up, hotkey, faults.get(hotkey), podium, honest),
+            reasons=_reasons(lined_up, hotkey, faults.get(hotkey), winners, honest),
         )
         for hotkey, result in lined_up.results.items()
     }
     return Outcome(
         assignment=lined_up.assignment,
         miners=miners,
-        winners=podium.winners,
+        winners=winners,
         weights=weights,
         merged=merged,
         voices=sum(row.voices for row in merged),
@@ -322,9 +321,9 @@ def _contender(lined_up: LineUp, hotkey: Hotkey, finals: Mapping[Hotkey, Ppm]) -
     return Contender(hotkey, standing.coldkey, finals[hotkey], standing.time)
 
 
-def _podium(
+def _winners(
     lined_up: LineUp, candidates: tuple[Hotkey, ...], finals: Mapping[Hotkey, Ppm]
-) -> Podium:
+) -> tuple[Hotkey, ...]:
     contenders = [_contender(lined_up, hotkey, finals) for hotkey in candidates]
     return choose_winners(contenders, lined_up.assignment.rules)
 
@@ -347,17 +346,15 @@ def _reasons(
     lined_up: LineUp,
     hotkey: Hotkey,
     fault: Reason | None,
-    podium: Podium,
+    winners: tuple[Hotkey, ...],
     honest: Mapping[Hotkey, Coldkey],
 ) -> tuple[Reason, ...]:
     reasons = list(lined_up.results[hotkey].reasons)
     if fault is not None:
         reasons.append(fault)
-    winner = next(
-        (w for w in podium.winners if honest.get(w) == honest.get(hotkey) and w != hotkey), None
-    )
-    if hotkey in honest and hotkey not in podium.winners and winner is not None:
-        place = podium.winners.index(winner) + 1
+    winner = next((w for w in winners if honest.get(w) == honest.get(hotkey) and w != hotkey), None)
+    if hotkey in honest and hotkey not in winners and winner is not None:
+        place = winners.index(winner) + 1
         reasons.append(
             Reason(
                 Code.COLDKEY_LIMIT,

@@ -22,33 +22,23 @@ class Contender:
     time: datetime
 
 
-@dataclass(frozen=True)
-class Podium:
-    """The winners in their order, and the contenders passed over for their coldkey's sake."""
-
-    winners: tuple[Hotkey, ...]
-    passed_over: frozenset[Hotkey]
-
-
 def standing_order(contenders: Collection[Contender]) -> list[Contender]:
     """By final score, ties by time, then hotkey."""
     return sorted(contenders, key=lambda c: (-c.final, c.time, c.hotkey))
 
 
-def choose_winners(contenders: Collection[Contender], rules: Rules) -> Podium:
+def choose_winners(contenders: Collection[Contender], rules: Rules) -> tuple[Hotkey, ...]:
     """The top three, at most MAX_WINNERS_PER_COLDKEY of one coldkey."""
     winners: list[Hotkey] = []
-    passed_over: set[Hotkey] = set()
     places: dict[Coldkey, int] = {}
     for contender in standing_order(contenders):
         if len(winners) == len(PRIZES):
             break
         if places.get(contender.coldkey, 0) >= rules.max_winners_per_coldkey:
-            passed_over.add(contender.hotkey)
             continue
         places[contender.coldkey] = places.get(contender.coldkey, 0) + 1
         winners.append(contender.hotkey)
-    return Podium(tuple(winners), frozenset(passed_over))
+    return tuple(winners)
 
 
 def weights_of(

@@ -27,7 +27,8 @@ class EpochVolume:
 def adaptive_target(
     current: int, recent: Sequence[EpochVolume], *, least: int = 5_000, most: int = 15_000
 ) -> int:
-    """The next target in listings, from the current one and the last validated epochs.
+    """The next target in listings, from the current one and the last validated epochs, which
+    ``recent`` holds oldest first.
 
     Over the last six: × 1.05 where at least 90 % of the participants reached 95 % volume, × 0.9
     where fewer than half did, else unchanged; always between ``least`` and ``most``.

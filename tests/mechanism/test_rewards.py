@@ -94,22 +94,22 @@ def test_weights_always_add_up(
         for n, (final, coldkey, minutes) in enumerate(miners)
     ]
     candidates = standing_order(everyone)[:top]
-    podium = choose_winners(candidates, rules)
+    winners = choose_winners(candidates, rules)
     coldkeys = {c.hotkey: c.coldkey for c in everyone}
-    found = weights_of(podium.winners, coldkeys, coldkeys, burn=BURN, rules=rules)
+    found = weights_of(winners, coldkeys, coldkeys, burn=BURN, rules=rules)
     assert all(type(weight) is int and weight > 0 for weight in found.values())
     assert sum(found.values()) == PPM
     assert set(found) <= set(coldkeys) | {BURN}
-    winning = [coldkeys[w] for w in podium.winners]
-    assert len(podium.winners) <= 3
+    winning = [coldkeys[w] for w in winners]
+    assert len(winners) <= 3
     assert all(winning.count(coldkey) <= per_coldkey for coldkey in winning)
     for hotkey, coldkey in coldkeys.items():
-        if hotkey not in podium.winners and coldkey in winning:
+        if hotkey not in winners and coldkey in winning:
             assert hotkey not in found
     if unclaimed == "burn":
         by_coldkey: dict[Coldkey, int] = {}
         for hotkey, weight in found.items():
-            if hotkey not in podium.winners and hotkey != BURN:
+            if hotkey not in winners and hotkey != BURN:
                 coldkey = coldkeys[hotkey]
                 by_coldkey[coldkey] = by_coldkey.get(coldkey, 0) + weight
         assert all(total <= 50_000 // len(by_coldkey) for total in by_coldkey.values())
@@ -132,10 +132,9 @@ def test_one_place_a_coldkey() -> None:
         contender("c", 500),
         contender("a4", 400, "A"),  # below the third place: nobody passed it over
     ]
-    podium = choose_winners(contenders[::-1], Rules())
-    assert podium.winners == ("a1", "b", "c")
-    assert podium.passed_over == {"a2", "a3"}
-    assert choose_winners(contenders, Rules(max_winners_per_coldkey=2)).winners == ("a1", "a2", "b")
+    winners = choose_winners(contenders[::-1], Rules())
+    assert winners == ("a1", "b", "c")
+    assert choose_winners(contenders, Rules(max_winners_per_coldkey=2)) == ("a1", "a2", "b")
 
 
 def test_ties_go_by_time_then_hotkey() -> None:
@@ -146,4 +145,4 @@ def test_ties_go_by_time_then_hotkey() -> None:
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_fewer_than_three_contenders(count: int) -> None:
     contenders = [contender(f"m{n}", 10 - n) for n in range(count)]
-    assert len(choose_winners(contenders, Rules()).winners) == count
+    assert len(choose_winners(contenders, Rules())) == count
