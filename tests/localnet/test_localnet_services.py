@@ -62,6 +62,16 @@ async def test_a_dead_service_is_started_again_and_said_so(
     assert service.state is State.STOPPED
 
 
+async def test_deaths_for_the_same_reason_are_said_once(
+    make_spec: MakeSpec, events: list[Event]
+) -> None:
+    service = ProcessService(make_spec("raise SystemExit('no room')"), events.append, QUICK)
+    service.start()
+    await until(lambda: service.deaths >= 3)
+    await service.stop()
+    assert [event.tail for event in events] == [("no room",)]
+
+
 async def test_a_killed_service_gets_a_new_process(
     make_spec: MakeSpec, events: list[Event]
 ) -> None:

@@ -53,4 +53,5 @@ async def test_a_port_in_use_is_said_once_and_waited_for(
         assert f"Port {port} is in use by another process" in events[0].text
         assert "started again in 0.1 s" in events[0].text
     await until(lambda: service.is_up)
+    assert len(events) == 1
     await service.stop()
