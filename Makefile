@@ -58,11 +58,9 @@ $(VENV)/.python:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# setuptools and wheel are locked with the tools of development; installing sn46 itself needs them.
-$(VENV)/.base: requirements/base.txt requirements/dev.txt pyproject.toml | $(VENV)/.python
+$(VENV)/.base: requirements/base.txt requirements/build.txt pyproject.toml | $(VENV)/.python
 	@echo "Installing packages into $(VENV) (once; the downloads are about 300 MB) …"
-	@awk '/^(setuptools|wheel)==/, /^    # via/' requirements/dev.txt > $(VENV)/build.txt
-	@$(PIP) -r $(VENV)/build.txt | $(TELL)
+	@$(PIP) -r requirements/build.txt | $(TELL)
 	@$(PIP) -r requirements/base.txt | $(TELL)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true

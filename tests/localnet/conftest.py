@@ -32,7 +32,3 @@ def make_spec(tmp_path: Path) -> Callable[..., ProcessSpec]:
         )
 
     return make
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes minutes, and wants the machine for itself")

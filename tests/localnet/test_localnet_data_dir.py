@@ -29,7 +29,10 @@ def test_a_named_one_is_kept_and_remembers(tmp_path: Path) -> None:
         assert data.read() == NETWORK
 
 
-def test_an_unnamed_one_is_removed_unless_kept() -> None:
+def test_an_unnamed_one_is_removed_unless_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with DataDir(None) as data:
         removed = data.path
         data.of("api")
