@@ -134,15 +134,17 @@ def test_a_client_with_a_rule_never_gets_its_zips(tmp_path: Path) -> None:
     assert 50 <= len(refused) <= 110
 
 
-def test_it_needs_little_memory() -> None:
+def test_answering_does_not_swell_it() -> None:
     with portal(*CALM) as url:
         port = int(url.rsplit(":", 1)[1])
-        with from_address(url, "127.0.0.1") as client:
-            for page in range(300):
-                client.get(f"/api/search?zip=98103&page={page % 15 + 1}").raise_for_status()
         (process,) = [
             child
             for child in psutil.Process().children()
             if any(c.laddr.port == port for c in child.net_connections() if c.status == "LISTEN")
         ]
-        assert process.memory_info().rss < 150_000_000
+        with from_address(url, "127.0.0.1") as client:
+            client.get("/api/search?zip=98103").raise_for_status()
+            before = process.memory_info().rss
+            for page in range(300):
+                client.get(f"/api/search?zip=98103&page={page % 15 + 1}").raise_for_status()
+        assert process.memory_info().rss < before + 30_000_000

@@ -241,11 +241,16 @@ async def test_after_its_time_an_epoch_is_left(small_trial: Trial) -> None:
 
 
 @pytest.mark.usefixtures("no_pauses")
-async def test_a_store_that_is_down_for_a_while(small_trial: Trial) -> None:
+async def test_a_store_that_is_down_for_a_while_and_an_answer_that_is_lost(
+    small_trial: Trial,
+) -> None:
     trial = small_trial
     transport = FaultyTransport(*[dropped] * 40)
     async with httpx.AsyncClient(transport=transport) as http:
-        await trial.run("vali", http=http)
+        parts = await trial.run("vali", http=http, crash_chain="unknown")
+    # The answer to the first attempt was lost too: it was looked for, and not made again.
+    assert parts.chain.sent == 1  # pyright: ignore[reportAttributeAccessIssue]
+    assert sum((await trial.chain_weights("vali")).values()) == 1_000_000
     assert transport.requests > 40
     assert reasons(await trial.published("vali"), trial.net.hotkey("ann")) == []
     assert set(await trial.versions("vali")) >= {"evidence.json", "validation_report.json"}

@@ -15,6 +15,7 @@ from minernet import Competition
 
 from sn46.chain.base import Chain
 from sn46.chain.connect import open_chain
+from sn46.chain.errors import SubmissionUnknown
 from sn46.clock import Clock
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.epochs import Epoch
@@ -128,7 +129,8 @@ class CrashingProgress(Progress):
 
 
 class WatchedChain:
-    """A chain that counts how often weights are set, and can die before or after it."""
+    """A chain that counts how often weights are set, and can die before or after it, or lose the
+    answer."""
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
@@ -146,6 +148,10 @@ class WatchedChain:
         receipt = await self._chain.set_weights(weights)
         if crash == "after":
             raise Crash(crash)
+        if crash == "unknown":
+            raise SubmissionUnknown(
+                "The answer was lost, and the chain was not looked at for long."
+            )
         return receipt
 
 
