@@ -110,7 +110,12 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         small_result = json.loads(result.read_text())
         small.process.send_signal(signal.SIGINT)
         wait("its end", lambda: small.process.poll() is not None, 60)
-        wait("the big network's end", lambda: big.process.poll() is not None, 200)
+
+        def big_has_ended() -> bool:
+            big.children()
+            return big.process.poll() is not None
+
+        wait("the big network's end", big_has_ended, 200)
         big_result = json.loads((big_dir / "out.json").read_text())
         yield Ran(big, small, big_result, small_result, export, small_dir / "data")
     finally:
