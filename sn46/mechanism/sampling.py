@@ -105,11 +105,13 @@ class Market:
         self._by_address = self._rows.group_by("address_key", "zipcode").agg(
             pl.len().alias("same_address")
         )
-        self._usual = self._rows.group_by("zipcode").agg(_middle("price_per_sqft").alias("usual"))
-        spread = self._rows.join(self._usual, on="zipcode").with_columns(
-            off=(pl.col("price_per_sqft") - pl.col("usual")).abs()
+        self._usual = self._rows.group_by("zipcode").agg(
+            _twice_median("price_per_sqft").alias("twice_usual")
         )
-        self._spread = spread.group_by("zipcode").agg(_middle("off").alias("mad"))
+        spread = self._rows.join(self._usual, on="zipcode").with_columns(
+            twice_off=(2 * pl.col("price_per_sqft") - pl.col("twice_usual")).abs()
+        )
+        self._spread = spread.group_by("zipcode").agg(_twice_median("twice_off").alias("four_mads"))
 
     def with_reports(self, kept: pl.DataFrame) -> pl.DataFrame:
         """The rows with ``same_id`` and ``same_address``: how many participants, themselves
@@ -128,7 +130,9 @@ class Market:
             .join(self._spread, on="zipcode", how="left", maintain_order="left")
         )
         alone = (pl.col("same_id") < 2) & (pl.col("same_address") < 2)
-        off = (_price_per_sqft() - pl.col("usual")).abs() > SUSPICIOUS_MADS * pl.col("mad")
+        # |x − median| > 3 MAD, both sides times four, to stay in whole numbers.
+        twice_off = (2 * _price_per_sqft() - pl.col("twice_usual")).abs()
+        off = 2 * twice_off > SUSPICIOUS_MADS * pl.col("four_mads")
         twin = pl.col("living_area_sqft").is_not_null() & (
             pl.struct("sale_price", "living_area_sqft").is_duplicated()
         )
@@ -160,10 +164,12 @@ def _price_per_sqft() -> pl.Expr:
     return (pl.col("sale_price") * PPM) // usable
 
 
-def _middle(column: str) -> pl.Expr:
-    """The median in whole numbers: of an even count, the lower of the two in the middle."""
+def _twice_median(column: str) -> pl.Expr:
+    """Twice the median: the sum of the two values in the middle, or of the one with itself."""
     values = pl.col(column).drop_nulls().sort()
-    return values.get((values.len().cast(pl.Int64) - 1) // 2, null_on_oob=True)
+    count = values.len().cast(pl.Int64)
+    lower = values.get((count - 1) // 2, null_on_oob=True)
+    return lower + values.get(count // 2, null_on_oob=True)
 
 
 @dataclass(frozen=True)

@@ -157,12 +157,14 @@ def test_rows_without_a_usable_area_have_no_price_per_square_foot() -> None:
     assert suspicions(mine, mine) == [0, 0, 0]
 
 
-def test_of_an_even_number_the_lower_middle_is_the_median() -> None:
-    # 100, 110, 120, 400: median 110; distances 10, 0, 10, 290: MAD 10, so only 400 is off.
+@pytest.mark.parametrize(("highest", "off"), [(165, 0), (166, 1)])
+def test_of_an_even_number_the_median_is_the_mean_of_the_middle_two(highest: int, off: int) -> None:
+    # 100, 110, 130 and 165: median 120; distances 20, 10, 10, 45: MAD 15, and 45 is not further
+    # than 3 × 15; at 166 it is.
     mine = [home(n, sale_price=p * (1_000 + n), living_area_sqft=1_000 + n)
-            for n, p in enumerate([100, 110, 120, 400])]  # fmt: skip
-    other = [home(n) for n in range(4)]
-    assert suspicions(mine, other) == [0, 0, 0, 1]
+            for n, p in enumerate([100, 110, 130, highest])]  # fmt: skip
+    other = [home(n, sale_price=None, living_area_sqft=None) for n in range(4)]
+    assert suspicions(mine, other) == [0, 0, 0, off]
 
 
 def test_rows_with_the_same_price_and_area() -> None:
