@@ -8,7 +8,7 @@ from starlette.requests import Request
 from sn46.api.audit import Audit
 from sn46.api.database import Database
 from sn46.api.drawing import Drawer
-from sn46.api.identity import AddressReader, Authenticator, BtauthWay, HeaderWay
+from sn46.api.identity import AddressReader, Authenticator, BtauthWay, FieldWay, HeaderWay
 from sn46.api.limiting import Limiter
 from sn46.api.metagraph import Metagraph
 from sn46.api.reading import Reader
@@ -73,6 +73,7 @@ class Services:
                 skew=settings.btauth_skew_seconds,
             ),
             HeaderWay(clock),
+            FieldWay(clock),
         )
         epochs = Epochs(records, settings, signer, clock)
         table = TableFile(settings.zipcode_table)
