@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sn46.api import legacy
 from sn46.api.bodies import invalid
 from sn46.api.problems import Problem, problem_response
 from sn46.api.records import RequestEntry
@@ -46,7 +47,10 @@ def create_app(settings: ApiSettings, outside: Outside) -> FastAPI:
         app.include_router(router, prefix=PREFIX)
     app.include_router(health.router)
     app.include_router(health.router, prefix=PREFIX, include_in_schema=False)
+    app.include_router(legacy.router)
+    app.include_router(legacy.forked)
     _answer_errors(app)
+    app.add_middleware(legacy.FieldForm)
     app.add_middleware(_Envelope, services=services)
     return app
 

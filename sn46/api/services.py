@@ -20,6 +20,7 @@ from sn46.chain.base import Chain
 from sn46.clock import Clock
 from sn46.mechanism.signing import Signer
 from sn46.store.base import Bucket
+from sn46.store.s3 import S3Access
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,20 @@ class Services:
         }
         for name, part in parts.items():
             object.__setattr__(self, name, part)
+
+
+def store_access(settings: ApiSettings) -> S3Access:
+    """The store as its owner reaches it.
+
+    Raises:
+        StoreError: where the settings are not usable.
+    """
+    return S3Access(
+        endpoint=settings.s3_endpoint_url or "",
+        region=settings.s3_region,
+        access_key=settings.s3_access_key.get_secret_value(),
+        secret_key=settings.s3_secret_key.get_secret_value(),
+    )
 
 
 def make_services(settings: ApiSettings, outside: Outside) -> Services:

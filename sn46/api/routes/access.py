@@ -12,6 +12,7 @@ from sn46.api.problems import Problem
 from sn46.api.reading import BucketName
 from sn46.api.records import StoredEpoch
 from sn46.api.services import Services, services_of
+from sn46.api.settings import ApiSettings
 from sn46.api.wire import (
     MinerUploadBody,
     ObjectAnswer,
@@ -68,7 +69,7 @@ async def miner_upload(request: Request) -> UploadAnswer:
         prefix=miner_prefix(caller.hotkey, stored.epoch_id),
         expires_at=stored.epoch.end,
         max_bytes=MAX_FILE_BYTES,
-        metadata=_metadata(stored),
+        metadata=policy_metadata(stored),
         now=issued_at,
     )
     return _upload_answer(stored, policy)
@@ -80,22 +81,31 @@ async def validator_upload(request: Request) -> UploadAnswer:
     (to E + L) of an epoch."""
     services = services_of(request)
     raw = await read_body(request)
-    call = Call(
+    call = validator_upload_call(services.settings)
+    caller = await services.authenticator.identify(request, raw, call)
+    body = validated(ValidatorUploadBody, raw)
+    stored = await services.epochs.begun(body.epoch_id)
+    return await validator_policy(services, stored, caller.hotkey, body.purpose)
+
+
+def validator_upload_call(settings: ApiSettings) -> Call:
+    return Call(
         "validator-upload",
-        services.settings.limit_credentials,
+        settings.limit_credentials,
         ("s3:validator:upload",),
         validators_only=True,
         repeats=True,
     )
-    caller = await services.authenticator.identify(request, raw, call)
-    body = validated(ValidatorUploadBody, raw)
-    stored = await services.epochs.begun(body.epoch_id)
-    return await _validator_policy(services, stored, caller.hotkey, body.purpose)
 
 
-async def _validator_policy(
+async def validator_policy(
     services: Services, stored: StoredEpoch, hotkey: Hotkey, purpose: Literal["evidence", "results"]
 ) -> UploadAnswer:
+    """The upload policy for a validator's own folder of an epoch.
+
+    Raises:
+        Problem: 409, where the deadline for this purpose has passed.
+    """
     deadline = _upload_deadline(stored.epoch, purpose)
     now = services.outside.clock.now()
     if now >= deadline:
@@ -111,7 +121,7 @@ async def _validator_policy(
         prefix=f"{prefix}evidence/" if purpose == "evidence" else prefix,
         expires_at=deadline,
         max_bytes=MAX_FILE_BYTES if purpose == "evidence" else MAX_RESULT_BYTES,
-        metadata=_metadata(stored),
+        metadata=policy_metadata(stored),
         now=issued_at,
     )
     return _upload_answer(stored, policy)
@@ -163,7 +173,8 @@ def _bucket_name(text: str) -> BucketName:
     raise invalid([{"field": "bucket", "message": "it is miners or results"}])
 
 
-def _metadata(stored: StoredEpoch) -> Mapping[str, str]:
+def policy_metadata(stored: StoredEpoch) -> Mapping[str, str]:
+    """What every object uploaded for an epoch must carry."""
     return {EPOCH_METADATA: stored.epoch_id, NONCE_METADATA: stored.nonce}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from sn46.api.announcing import agreement_of
+from sn46.api.legacy import stats_fields as legacy_stats
 from sn46.api.problems import Problem
 from sn46.api.records import EpochFigures, StoredEpoch
 from sn46.api.services import Services, services_of
@@ -22,8 +23,7 @@ _COVERAGE_DAYS = 30
 
 @router.get("/zipcode-assignments/stats")
 async def stats(request: Request) -> dict[str, Any]:
-    """The current epoch and its timing, coverage, tiers, participation and the last epochs. It
-    names no nonce: that is for registered callers."""
+    """The current epoch and its timing, coverage, tiers, participation and the last epochs."""
     services = services_of(request)
     await services.authenticator.count_address(request)
     now = services.outside.clock.now()
@@ -43,6 +43,7 @@ async def stats(request: Request) -> dict[str, Any]:
             if figures.end <= now
         ],
         "draw_error": services.scheduler.last_error,
+        **legacy_stats(stored, now),
     }
 
 
