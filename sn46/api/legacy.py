@@ -28,6 +28,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sn46.api.bodies import MAX_BODY_BYTES, invalid, json_object, read_body, validated
+from sn46.api.commitments import Commitment
 from sn46.api.identity import Call, Identity, signing_fields
 from sn46.api.problems import Problem
 from sn46.api.records import StoredEpoch
@@ -50,6 +51,25 @@ _FORKED = re.compile(
     r"|s3-access/(miner-upload|validator-upload|validator-read)|validation-results)"
 )
 _MOST_LISTED = 1_000
+
+
+COMMITMENTS = (
+    Commitment(
+        "POST",
+        "/get-folder-access",
+        "registered",
+        ("s3:data:access:{coldkey}:{hotkey}",),
+        body={"coldkey": "{coldkey}", "hotkey": "{hotkey}"},
+    ),
+    Commitment("POST", "/get-validator-access", "validators", ("s3:validator:access",)),
+    Commitment(
+        "POST",
+        "/get-miner-specific-access",
+        "validators",
+        ("s3:validator:miner:{miner_hotkey}",),
+        body={"miner_hotkey": "{miner_hotkey}"},
+    ),
+)
 
 
 class FieldForm:

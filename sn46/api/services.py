@@ -11,6 +11,7 @@ from sn46.api.drawing import Drawer
 from sn46.api.identity import AddressReader, Authenticator, BtauthWay, FieldWay, HeaderWay
 from sn46.api.limiting import Limiter
 from sn46.api.metagraph import Metagraph
+from sn46.api.metrics import Metrics
 from sn46.api.reading import Reader
 from sn46.api.records import Records
 from sn46.api.schedule import Epochs, Scheduler
@@ -51,6 +52,7 @@ class Services:
     table: TableFile = field(init=False)
     reader: Reader = field(init=False)
     audit: Audit = field(init=False)
+    metrics: Metrics = field(init=False)
 
     def __post_init__(self) -> None:
         settings, outside = self.settings, self.outside
@@ -90,6 +92,7 @@ class Services:
             "table": table,
             "reader": Reader(outside.miners, outside.results, records, settings, clock),
             "audit": Audit(records, clock),
+            "metrics": Metrics(),
         }
         for name, part in parts.items():
             object.__setattr__(self, name, part)
