@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sn46.api import legacy
 from sn46.api.bodies import invalid
+from sn46.api.contract import publish
 from sn46.api.metrics import OTHER
 from sn46.api.problems import Problem, problem_response
 from sn46.api.records import RequestEntry
@@ -53,6 +54,7 @@ def create_app(settings: ApiSettings, outside: Outside) -> FastAPI:
         app.include_router(router, prefix=PREFIX, include_in_schema=False)
     app.include_router(legacy.router)
     app.include_router(legacy.forked)
+    publish(app)
     _answer_errors(app)
     app.add_middleware(legacy.FieldForm)
     app.add_middleware(_Envelope, services=services)

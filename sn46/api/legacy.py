@@ -28,7 +28,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sn46.api.bodies import MAX_BODY_BYTES, invalid, json_object, read_body, validated
-from sn46.api.commitments import Commitment
+from sn46.api.commitments import (
+    EXAMPLE_HOTKEY,
+    EXAMPLE_SECONDS,
+    EXAMPLE_SIGNATURE,
+    Commitment,
+)
+from sn46.api.contract import EXAMPLE_EPOCH, POSTED, answers, signed
 from sn46.api.identity import Call, Identity, signing_fields
 from sn46.api.problems import Problem
 from sn46.api.records import StoredEpoch
@@ -160,17 +166,31 @@ class FieldUploadBody(_Body):
     purpose: Annotated[str, Field(max_length=64)] = "epoch_validation_results"
 
 
-class FolderBody(BaseModel):
+class SignedBody(BaseModel):
+    """What every body in this form carries."""
+
+    hotkey: Any = None
+    signature: Any = None
+    timestamp: Any = None
+
+
+_SIGNED_EXAMPLE = {
+    "hotkey": EXAMPLE_HOTKEY,
+    "signature": EXAMPLE_SIGNATURE,
+    "timestamp": EXAMPLE_SECONDS,
+}
+
+
+class FolderBody(SignedBody):
     """Signed: ``s3:data:access:{coldkey}:{hotkey}:{timestamp}``."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     coldkey: HotkeyText
-    hotkey: HotkeyText
     expiry: Annotated[int, Field(ge=0, le=2**53, strict=True)] | None = None
 
 
-class MinerAccessBody(BaseModel):
+class MinerAccessBody(SignedBody):
     """Signed: ``s3:validator:miner:{miner_hotkey}:{timestamp}``."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -286,13 +306,33 @@ async def _through(
 # Their own paths
 
 
-@router.get("/healthcheck")
+@router.get("/healthcheck", responses=answers({"status": "ok", "service": SERVICE}))
 async def healthcheck() -> dict[str, str]:
     """The process answers, in the words of the deployed clients."""
     return {"status": "ok", "service": SERVICE}
 
 
-@router.post("/get-folder-access")
+@router.post(
+    "/get-folder-access",
+    responses=answers(
+        {
+            "success": True,
+            "folder": f"data/hotkey={EXAMPLE_HOTKEY}/",
+            "url": "https://store.example/resi-miner-data",
+            "uploadUrl": "https://store.example/resi-miner-data",
+            "fields": {"key": f"data/hotkey={EXAMPLE_HOTKEY}/${{filename}}"},
+            "expiry": "2024-03-15T20:00:00Z",
+            "list_url": "https://store.example/resi-miner-data?list-type=2",
+            "epochId": EXAMPLE_EPOCH,
+        },
+        *POSTED,
+        schema={"type": "object", "required": ["success", "url", "fields", "folder"]},
+    ),
+    openapi_extra=signed(
+        FolderBody,
+        {**_SIGNED_EXAMPLE, "coldkey": EXAMPLE_HOTKEY, "expiry": EXAMPLE_SECONDS + 86_400},
+    ),
+)
 async def folder_access(request: Request) -> Response:
     """An upload policy for `data/hotkey={hotkey}/`. It expires at the submission deadline or at
     `expiry`, whichever is sooner; asking again in the epoch gives the same one."""
@@ -332,7 +372,20 @@ async def folder_access(request: Request) -> Response:
     )
 
 
-@router.post("/get-validator-access")
+@router.post(
+    "/get-validator-access",
+    responses=answers(
+        {
+            "success": True,
+            "urls": {"global": {"list_all_data": "https://store.example/…"}},
+            "expiry": "2024-03-16T00:00:00Z",
+            "expiry_seconds": 25_200,
+        },
+        *POSTED,
+        schema={"type": "object", "required": ["success", "urls", "expiry_seconds"]},
+    ),
+    openapi_extra=signed(SignedBody, _SIGNED_EXAMPLE),
+)
 async def validator_access(request: Request) -> Response:
     """A presigned list of all that these clients uploaded, for validators."""
     raw = await read_body(request)
@@ -349,7 +402,22 @@ async def validator_access(request: Request) -> Response:
     )
 
 
-@router.post("/get-miner-specific-access")
+@router.post(
+    "/get-miner-specific-access",
+    responses=answers(
+        {
+            "success": True,
+            "miner_hotkey": EXAMPLE_HOTKEY,
+            "miner_url": "https://store.example/…",
+            "prefix": f"data/hotkey={EXAMPLE_HOTKEY}/",
+            "expiry": "2024-03-16T00:00:00Z",
+            "expiry_seconds": 25_200,
+        },
+        *POSTED,
+        schema={"type": "object", "required": ["success", "miner_url"]},
+    ),
+    openapi_extra=signed(MinerAccessBody, {**_SIGNED_EXAMPLE, "miner_hotkey": EXAMPLE_HOTKEY}),
+)
 async def miner_access(request: Request) -> Response:
     """A presigned list of what one miner uploaded, for validators."""
     raw = await read_body(request)

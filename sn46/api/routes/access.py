@@ -2,11 +2,19 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 
 from sn46.api.bodies import invalid, read_body, text_field, validated
+from sn46.api.contract import (
+    EXAMPLE_EPOCH,
+    POSTED,
+    READ_EXAMPLE,
+    UPLOAD_EXAMPLE,
+    answers,
+    signed,
+)
 from sn46.api.identity import Call
 from sn46.api.problems import Problem
 from sn46.api.reading import BucketName
@@ -20,7 +28,6 @@ from sn46.api.wire import (
     UploadAnswer,
     ValidatorReadBody,
     ValidatorUploadBody,
-    request_body,
 )
 from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.names import Hotkey
@@ -40,7 +47,11 @@ MAX_RESULT_BYTES = 256 * 1024 * 1024
 """A validated_data.parquet holds three miners' rows of all ZIPs in one file."""
 
 
-@router.post("/miner-upload", openapi_extra=request_body(MinerUploadBody))
+@router.post(
+    "/miner-upload",
+    responses=answers(UPLOAD_EXAMPLE, *POSTED),
+    openapi_extra=signed(MinerUploadBody, {"epoch_id": EXAMPLE_EPOCH}),
+)
 async def miner_upload(request: Request) -> UploadAnswer:
     """An upload policy for the caller's own folder of the current epoch. It expires at the
     submission deadline; asking again gives the same one."""
@@ -75,7 +86,11 @@ async def miner_upload(request: Request) -> UploadAnswer:
     return _upload_answer(stored, policy)
 
 
-@router.post("/validator-upload", openapi_extra=request_body(ValidatorUploadBody))
+@router.post(
+    "/validator-upload",
+    responses=answers(UPLOAD_EXAMPLE, *POSTED),
+    openapi_extra=signed(ValidatorUploadBody, {"epoch_id": EXAMPLE_EPOCH, "purpose": "results"}),
+)
 async def validator_upload(request: Request) -> UploadAnswer:
     """An upload policy for a validator's evidence (to the evidence deadline, E + L/2) or results
     (to E + L) of an epoch."""
@@ -127,8 +142,15 @@ async def validator_policy(
     return _upload_answer(stored, policy)
 
 
-@router.post("/validator-read", openapi_extra=request_body(ValidatorReadBody))
-async def validator_read(request: Request, bucket: str = "miners") -> ReadAnswer:
+@router.post(
+    "/validator-read",
+    responses=answers(READ_EXAMPLE, *POSTED),
+    openapi_extra=signed(ValidatorReadBody, {"epoch_id": EXAMPLE_EPOCH, "cursor": None}),
+)
+async def validator_read(
+    request: Request,
+    bucket: Annotated[str, Query(examples=["miners"])] = "miners",
+) -> ReadAnswer:
     """An epoch's objects with presigned addresses, 1,000 a page: miners' submissions
     (`?bucket=miners`) once the epoch has ended, evidence and reports (`?bucket=results`) once
     the evidence deadline has passed. Both are shown as they were at their deadline."""

@@ -3,10 +3,11 @@
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from sn46.api import legacy
-from sn46.api.commitments import COMMITMENTS, describe
+from sn46.api.commitments import COMMITMENTS, EXAMPLE_SERVER, describe
+from sn46.api.contract import PUBLIC, answers, refusal
 from sn46.api.metrics import MEDIA_TYPE
 from sn46.api.problems import Problem
 from sn46.api.services import Services, services_of
@@ -14,7 +15,10 @@ from sn46.api.services import Services, services_of
 router = APIRouter(tags=["operating"])
 
 
-@router.get("/commitment-formats")
+@router.get(
+    "/commitment-formats",
+    responses=answers(describe(COMMITMENTS[:1], EXAMPLE_SERVER), *PUBLIC),
+)
 async def commitment_formats(request: Request) -> dict[str, Any]:
     """What to sign for each call, in each of the three ways, with examples that verify."""
     services = services_of(request)
@@ -23,7 +27,17 @@ async def commitment_formats(request: Request) -> dict[str, Any]:
     return describe((*COMMITMENTS, *legacy.COMMITMENTS), server_hotkey)
 
 
-@router.get("/metrics")
+_FIGURES: dict[str, Any] = {
+    "schema": {"type": "string"},
+    "example": "# TYPE sn46_api_epoch_drawn gauge\nsn46_api_epoch_drawn 1.0\n",
+}
+
+
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/plain": _FIGURES}}, 503: refusal(503)},
+)
 async def metrics(request: Request) -> Response:
     """This process's figures in Prometheus' text format."""
     services = services_of(request)
