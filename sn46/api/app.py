@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 from fastapi import Depends, FastAPI, Request
@@ -215,7 +216,8 @@ class _Envelope:
 
     def _note(self, request: Request, state: dict[str, Any], request_id: str, status: int) -> None:
         caller = state.get("caller")
-        path = request.url.path[:200]
+        # Quoted, since no database takes every character that a path can hold.
+        path = quote(request.scope["path"], safe="/:=~", errors="replace")[:200]
         log.debug("request", method=request.method, path=path, status=status)
         if caller is None:
             return
