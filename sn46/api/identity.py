@@ -294,7 +294,7 @@ class Authenticator:
                 await self.count_address(request)
             raise
         request.state.caller = verified
-        allowance = await self._count(verified, call)
+        allowance = await self._count(verified, call, body)
         if allowance is not None:
             request.state.allowance = allowance
         validator = self._is_validator(neuron)
@@ -327,8 +327,11 @@ class Authenticator:
             "{signature}, X-Hotkey and X-Timestamp. /commitment-formats says what to sign."
         )
 
-    async def _count(self, verified: Verified, call: Call) -> Allowance | None:
+    async def _count(self, verified: Verified, call: Call, body: bytes) -> Allowance | None:
         fingerprint = verified.fingerprint if call.repeats else None
+        if fingerprint is not None and body:
+            # Not every text covers the body: another one is another request.
+            fingerprint += hashlib.sha256(body).hexdigest()
         if fingerprint is not None and await self._limiter.is_free_repeat(fingerprint):
             await self._limiter.note_answered(fingerprint, _REPEAT_SECONDS)
             return None
