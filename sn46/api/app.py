@@ -2,13 +2,15 @@
 
 import asyncio
 import re
+import time
 import uuid
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from limits.errors import StorageError
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,10 +18,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sn46.api import legacy
 from sn46.api.bodies import invalid
+from sn46.api.contract import publish
+from sn46.api.metrics import OTHER
 from sn46.api.problems import Problem, problem_response
 from sn46.api.records import RequestEntry
-from sn46.api.routes import access, assignments, health, public, results
+from sn46.api.routes import access, assignments, health, operating, public, results
 from sn46.api.services import Outside, Services, make_services
 from sn46.api.settings import ApiSettings
 from sn46.store.base import StoreError
@@ -40,13 +45,19 @@ def create_app(settings: ApiSettings, outside: Outside) -> FastAPI:
         title="Subnet 46 API",
         version="1",
         description="ZIP-code assignments, upload credentials and validation results.",
+        dependencies=[Depends(_note_route)],
     )
     app.state.services = services
     for router in (assignments.router, access.router, results.router, public.router):
         app.include_router(router, prefix=PREFIX)
-    app.include_router(health.router)
-    app.include_router(health.router, prefix=PREFIX, include_in_schema=False)
+    for router in (health.router, operating.router):
+        app.include_router(router)
+        app.include_router(router, prefix=PREFIX, include_in_schema=False)
+    app.include_router(legacy.router)
+    app.include_router(legacy.forked)
+    publish(app)
     _answer_errors(app)
+    app.add_middleware(legacy.FieldForm)
     app.add_middleware(_Envelope, services=services)
     return app
 
@@ -77,6 +88,11 @@ async def running(app: FastAPI) -> AsyncGenerator[None]:
         await services.database.close()
 
 
+def _note_route(request: Request) -> None:
+    """Keep the route's template for the metrics: a middleware sees the path alone."""
+    request.state.route = getattr(request.scope.get("route"), "path", OTHER)
+
+
 def _in_background(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     task = asyncio.create_task(work, name=name)
 
@@ -100,6 +116,7 @@ def _answer_errors(app: FastAPI) -> None:
             404: ("not_found", "There is nothing at this path; /openapi.json lists what there is."),
             405: ("method_not_allowed", "This path does not take this method; see Allow."),
         }.get(error.status_code, ("http_error", str(error.detail)))
+        request.state.problem_code = code
         return problem_response(Problem(error.status_code, code, detail, headers=error.headers))
 
     async def on_invalid(request: Request, error: Exception) -> Response:
@@ -108,7 +125,9 @@ def _answer_errors(app: FastAPI) -> None:
             {"field": ".".join(str(part) for part in item["loc"]), "message": str(item["msg"])}
             for item in error.errors()
         ]
-        return problem_response(invalid(fields))
+        problem = invalid(fields)
+        request.state.problem_code = problem.code
+        return problem_response(problem)
 
     async def on_away(request: Request, error: Exception) -> Response:
         code, what = _away(error)
@@ -123,6 +142,7 @@ def _answer_errors(app: FastAPI) -> None:
             "subnet's owner the X-Request-Id."
         )
         log.error("request_failed", path=request.url.path, exc_info=error)
+        request.state.problem_code = "internal_error"
         return problem_response(Problem(500, "internal_error", detail))
 
     app.add_exception_handler(Problem, on_problem)
@@ -158,7 +178,7 @@ class _Envelope:
         request = Request(scope)
         given = request.headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        status = 0
+        status, began = 0, time.perf_counter()
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -177,12 +197,27 @@ class _Envelope:
         try:
             await self._app(scope, receive, send_with_headers)
         finally:
+            seconds = time.perf_counter() - began
+            self._count(request, state, status or 500, seconds)
             self._note(request, state, request_id, status or 500)
             structlog.contextvars.unbind_contextvars("request_id")
 
+    def _count(self, request: Request, state: dict[str, Any], status: int, seconds: float) -> None:
+        metrics, route = self._services.metrics, str(state.get("route", OTHER))
+        metrics.answered(
+            method=request.method,
+            route=route,
+            status=status,
+            seconds=seconds,
+            code=state.get("problem_code"),
+        )
+        if (caller := state.get("caller")) is not None:
+            metrics.authenticated(route=route, way=caller.way)
+
     def _note(self, request: Request, state: dict[str, Any], request_id: str, status: int) -> None:
         caller = state.get("caller")
-        path = request.url.path[:200]
+        # Quoted, since no database takes every character that a path can hold.
+        path = quote(request.scope["path"], safe="/:=~", errors="replace")[:200]
         log.debug("request", method=request.method, path=path, status=status)
         if caller is None:
             return

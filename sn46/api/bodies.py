@@ -1,8 +1,8 @@
 """Request bodies: read within a limit, and validated only once the caller is known."""
 
-import json
 from typing import Any, TypeVar, cast
 
+import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
@@ -32,14 +32,17 @@ async def read_body(request: Request) -> bytes:
 def text_field(body: bytes, name: str) -> str | None:
     """A text field of an unverified JSON body: the header way signs over it. None where there is
     none."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(document, dict):
-        return None
-    value = cast(dict[str, Any], document).get(name)
+    value = (json_object(body) or {}).get(name)
     return value if isinstance(value, str) else None
+
+
+def json_object(body: bytes) -> dict[str, Any] | None:
+    """An unverified JSON object; None where the body is none."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return cast(dict[str, Any], document) if isinstance(document, dict) else None
 
 
 def validated(model: type[_Model], body: bytes) -> _Model:

@@ -7,14 +7,15 @@ never against the hotkey it names, so nobody can be locked out by requests in it
 import hashlib
 import ipaddress
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from bittensor import http_auth
 from starlette.requests import Request
 
+from sn46.api.bodies import json_object
 from sn46.api.limiting import Allowance, Limiter
 from sn46.api.metagraph import Metagraph
 from sn46.api.problems import Problem, unauthenticated
@@ -70,7 +71,7 @@ class Identity:
 class Way(Protocol):
     """One way to sign a request."""
 
-    def is_used_by(self, request: Request) -> bool:
+    def is_used_by(self, request: Request, body: bytes) -> bool:
         """Whether the request tries this way."""
         ...
 
@@ -89,7 +90,7 @@ class HeaderWay:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    def is_used_by(self, request: Request) -> bool:
+    def is_used_by(self, request: Request, body: bytes) -> bool:
         return "authorization" in request.headers or "x-hotkey" in request.headers
 
     async def verify(self, request: Request, body: bytes, call: Call) -> Verified:
@@ -102,17 +103,59 @@ class HeaderWay:
                 "or sign the request as btauth/1."
             )
         check_timestamp(timestamp, self._clock.now())
-        signature = signature.strip()
-        for text in call.texts:
-            if verify_signature(f"{text}:{timestamp}".encode(), signature, hotkey):
-                return Verified(
-                    Hotkey(hotkey), "headers", _fingerprint(call.name, hotkey, text, timestamp)
-                )
-        raise unauthenticated(
-            f"The signature is not this hotkey's over `{call.texts[0]}:{{timestamp}}` "
-            "(sr25519, 64 bytes as hex).",
-            "bad_signature",
-        )
+        return _signed_text(call, "headers", hotkey, signature.strip(), timestamp)
+
+
+class FieldWay:
+    """``hotkey``, ``signature`` and ``timestamp`` in the query, or else in a JSON body: the way of
+    the clients deployed before the headers. It signs the same texts."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def is_used_by(self, request: Request, body: bytes) -> bool:
+        return signing_fields(request, body) is not None
+
+    async def verify(self, request: Request, body: bytes, call: Call) -> Verified:
+        fields = signing_fields(request, body) or {}
+        hotkey, signature = fields.get("hotkey"), fields.get("signature")
+        if not isinstance(hotkey, str) or not isinstance(signature, str):
+            raise unauthenticated(
+                "Send hotkey, signature and timestamp as fields of the query or of the body."
+            )
+        timestamp = _timestamp_text(fields.get("timestamp"))
+        check_timestamp(timestamp, self._clock.now())
+        return _signed_text(call, "fields", hotkey, signature, timestamp)
+
+
+def signing_fields(request: Request, body: bytes) -> Mapping[str, Any] | None:
+    """Where a request names its signer in fields, those fields; None where it does not. All of
+    them come from one place: the query where it has any, else the body."""
+    if _FIELDS & request.query_params.keys():
+        return request.query_params
+    document = json_object(body)
+    return document if document is not None and _FIELDS & document.keys() else None
+
+
+_FIELDS = frozenset({"hotkey", "signature"})
+
+
+def _timestamp_text(value: Any) -> str:
+    """A body may give the seconds as a number or as a text."""
+    if isinstance(value, str):
+        return value
+    return str(value) if type(value) is int else ""
+
+
+def _signed_text(call: Call, way: str, hotkey: str, signature: str, timestamp: str) -> Verified:
+    for text in call.texts:
+        if verify_signature(f"{text}:{timestamp}".encode(), signature, hotkey):
+            return Verified(Hotkey(hotkey), way, _fingerprint(call.name, hotkey, text, timestamp))
+    raise unauthenticated(
+        f"The signature is not this hotkey's over `{call.texts[0][:200]}:{{timestamp}}` "
+        "(sr25519, 64 bytes as hex).",
+        "bad_signature",
+    )
 
 
 def check_timestamp(text: str, now: datetime) -> None:
@@ -122,7 +165,7 @@ def check_timestamp(text: str, now: datetime) -> None:
         Problem: 401.
     """
     if not _TIMESTAMP.fullmatch(text):
-        raise unauthenticated("X-Timestamp must be Unix seconds, such as 1710518400.")
+        raise unauthenticated("The timestamp must be Unix seconds, such as 1710518400.")
     age = now.timestamp() - int(text)
     if age > WINDOW_BACK_SECONDS:
         raise unauthenticated(
@@ -156,7 +199,7 @@ class BtauthWay:
         self._max_age = max_age
         self._skew = skew
 
-    def is_used_by(self, request: Request) -> bool:
+    def is_used_by(self, request: Request, body: bytes) -> bool:
         return http_auth.HEADER_VERSION.lower() in request.headers
 
     async def verify(self, request: Request, body: bytes, call: Call) -> Verified:
@@ -251,7 +294,7 @@ class Authenticator:
                 await self.count_address(request)
             raise
         request.state.caller = verified
-        allowance = await self._count(verified, call)
+        allowance = await self._count(verified, call, body)
         if allowance is not None:
             request.state.allowance = allowance
         validator = self._is_validator(neuron)
@@ -277,15 +320,18 @@ class Authenticator:
 
     async def _verify(self, request: Request, body: bytes, call: Call) -> Verified:
         for way in self._ways:
-            if way.is_used_by(request):
+            if way.is_used_by(request, body):
                 return await way.verify(request, body, call)
         raise unauthenticated(
-            "Sign this request: either as btauth/1, or with the headers Authorization: Bearer "
-            "{signature}, X-Hotkey and X-Timestamp."
+            "Sign this request: as btauth/1, or with the headers Authorization: Bearer "
+            "{signature}, X-Hotkey and X-Timestamp. /commitment-formats says what to sign."
         )
 
-    async def _count(self, verified: Verified, call: Call) -> Allowance | None:
+    async def _count(self, verified: Verified, call: Call, body: bytes) -> Allowance | None:
         fingerprint = verified.fingerprint if call.repeats else None
+        if fingerprint is not None and body:
+            # Not every text covers the body: another one is another request.
+            fingerprint += hashlib.sha256(body).hexdigest()
         if fingerprint is not None and await self._limiter.is_free_repeat(fingerprint):
             await self._limiter.note_answered(fingerprint, _REPEAT_SECONDS)
             return None

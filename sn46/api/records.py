@@ -15,7 +15,7 @@ from sn46.mechanism.draw import DrawHistory
 from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.names import EpochId, Hotkey
 
-CredentialKind = Literal["miner", "evidence", "results"]
+CredentialKind = Literal["miner", "evidence", "results", "folder", "listing"]
 COMPLETED = "completed"
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sn46.api.app import create_app, running
 from sn46.api.database import DatabaseError
-from sn46.api.services import Outside
+from sn46.api.services import Outside, store_access
 from sn46.api.settings import ApiSettings
 from sn46.chain.base import ChainError
 from sn46.chain.connect import open_chain
@@ -24,7 +24,7 @@ from sn46.chain.wallets import load_hotkey
 from sn46.clock import Clock, SystemClock
 from sn46.logs import configure_logs
 from sn46.store.base import StoreError
-from sn46.store.s3 import S3Access, S3Bucket
+from sn46.store.s3 import S3Bucket
 
 EXIT_FAILED = 1
 log = structlog.get_logger(__name__)
@@ -43,12 +43,7 @@ async def opened(settings: ApiSettings, clock: Clock) -> AsyncGenerator[Outside]
         StoreError: where the store's settings are not usable.
     """
     signer = load_hotkey(settings.wallet_name, settings.wallet_hotkey, settings.wallet_path)
-    access = S3Access(
-        endpoint=settings.s3_endpoint_url or "",
-        region=settings.s3_region,
-        access_key=settings.s3_access_key.get_secret_value(),
-        secret_key=settings.s3_secret_key.get_secret_value(),
-    )
+    access = store_access(settings)
     chain = open_chain(settings.chain_endpoint, netuid=settings.netuid, clock=clock)
     miners = S3Bucket(access, settings.miner_bucket)
     results = S3Bucket(access, settings.validated_bucket)

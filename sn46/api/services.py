@@ -8,9 +8,10 @@ from starlette.requests import Request
 from sn46.api.audit import Audit
 from sn46.api.database import Database
 from sn46.api.drawing import Drawer
-from sn46.api.identity import AddressReader, Authenticator, BtauthWay, HeaderWay
+from sn46.api.identity import AddressReader, Authenticator, BtauthWay, FieldWay, HeaderWay
 from sn46.api.limiting import Limiter
 from sn46.api.metagraph import Metagraph
+from sn46.api.metrics import Metrics
 from sn46.api.reading import Reader
 from sn46.api.records import Records
 from sn46.api.schedule import Epochs, Scheduler
@@ -20,6 +21,7 @@ from sn46.chain.base import Chain
 from sn46.clock import Clock
 from sn46.mechanism.signing import Signer
 from sn46.store.base import Bucket
+from sn46.store.s3 import S3Access
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Services:
     table: TableFile = field(init=False)
     reader: Reader = field(init=False)
     audit: Audit = field(init=False)
+    metrics: Metrics = field(init=False)
 
     def __post_init__(self) -> None:
         settings, outside = self.settings, self.outside
@@ -73,6 +76,7 @@ class Services:
                 skew=settings.btauth_skew_seconds,
             ),
             HeaderWay(clock),
+            FieldWay(clock),
         )
         epochs = Epochs(records, settings, signer, clock)
         table = TableFile(settings.zipcode_table)
@@ -88,9 +92,24 @@ class Services:
             "table": table,
             "reader": Reader(outside.miners, outside.results, records, settings, clock),
             "audit": Audit(records, clock),
+            "metrics": Metrics(),
         }
         for name, part in parts.items():
             object.__setattr__(self, name, part)
+
+
+def store_access(settings: ApiSettings) -> S3Access:
+    """The store as its owner reaches it.
+
+    Raises:
+        StoreError: where the settings are not usable.
+    """
+    return S3Access(
+        endpoint=settings.s3_endpoint_url or "",
+        region=settings.s3_region,
+        access_key=settings.s3_access_key.get_secret_value(),
+        secret_key=settings.s3_secret_key.get_secret_value(),
+    )
 
 
 def make_services(settings: ApiSettings, outside: Outside) -> Services:

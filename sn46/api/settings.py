@@ -73,6 +73,7 @@ class ApiSettings(BaseSettings):
     limit_status: str = "10/minute"
     limit_credentials: str = "10/hour"
     limit_read: str = "60/hour"
+    limit_listing: str = "600/hour"
     limit_results: str = "10/minute"
     limit_address: str = "60/minute"
     limits_storage: str = "memory://"
@@ -155,6 +156,7 @@ class ApiSettings(BaseSettings):
         "limit_status",
         "limit_credentials",
         "limit_read",
+        "limit_listing",
         "limit_results",
         "limit_address",
     )

@@ -1,10 +1,18 @@
 """What callers send and read, as pydantic models; unknown fields are ignored."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
+from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
+EpochInPath = Annotated[
+    str,
+    Path(
+        description="`2024-03-15-16:00`, or `current`, or `previous` for the last ended one.",
+        examples=["2024-03-15-16:00", "previous"],
+    ),
+]
 EpochText = Annotated[str, Field(min_length=1, max_length=32, examples=["2024-03-15-16:00"])]
 HotkeyText = Annotated[str, Field(min_length=1, max_length=64)]
 Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -121,10 +129,3 @@ class EpochResultsAnswer(BaseModel):
 
 class ResultsAnswer(BaseModel):
     epochs: list[EpochResultsAnswer]
-
-
-def request_body(model: type[BaseModel]) -> dict[str, Any]:
-    """OpenAPI's words for a JSON body: the handlers read bodies themselves, after the caller is
-    known."""
-    schema = model.model_json_schema()
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

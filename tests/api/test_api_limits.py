@@ -50,6 +50,8 @@ async def test_an_identical_repeat_is_answered_at_no_cost(world: World) -> None:
         policies = [await net.http.post(path, json={}, headers=upload) for _ in range(3)]
         assert [p.status_code for p in policies] == [200] * 3
         assert len({p.content for p in policies}) == 1
+        other = await net.http.post(path, json={"epoch_id": "current"}, headers=upload)
+        assert other.status_code == 429
         many = [await net.http.get(CURRENT, headers=headers) for _ in range(30)]
         assert many[-1].status_code == 429
 

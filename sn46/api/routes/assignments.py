@@ -4,43 +4,64 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from sn46.api.bodies import read_body, text_field, validated
-from sn46.api.identity import Call
+from sn46.api.commitments import EXAMPLE_HOTKEY
+from sn46.api.contract import (
+    ASSIGNMENT_EXAMPLE,
+    ASSIGNMENT_SCHEMA,
+    EXAMPLE_EPOCH,
+    EXAMPLE_HASH,
+    POSTED,
+    SIGNED,
+    answers,
+    signed,
+)
+from sn46.api.identity import Call, Identity
 from sn46.api.problems import Problem
 from sn46.api.records import StatusReport, StoredEpoch
 from sn46.api.services import Services, services_of
-from sn46.api.wire import StatusAnswer, StatusBody, request_body
+from sn46.api.settings import ApiSettings
+from sn46.api.wire import EpochInPath, StatusAnswer, StatusBody
 
 router = APIRouter(prefix="/zipcode-assignments", tags=["assignments"])
 
 
-@router.get("/current")
+_ANSWERS = answers(ASSIGNMENT_EXAMPLE, *SIGNED, schema=ASSIGNMENT_SCHEMA, not_modified=True)
+
+
+@router.get("/current", responses=_ANSWERS, openapi_extra=signed())
 async def current_assignment(request: Request) -> Response:
     """The running epoch's assignment, signed by this server: identical bytes for every caller."""
     services = services_of(request)
-    call = Call(
-        "current",
-        services.settings.limit_current,
-        ("zipcode:assignment:current", "zipcode:validation:current"),
-        repeats=True,
-    )
-    await services.authenticator.identify(request, b"", call)
+    await services.authenticator.identify(request, b"", current_call(services.settings))
     return await _answer(request, services, await services.epochs.current())
 
 
-@router.get("/epoch/{epoch_id}")
-async def epoch_assignment(request: Request, epoch_id: str) -> Response:
+@router.get("/epoch/{epoch_id}", responses=_ANSWERS, openapi_extra=signed())
+async def epoch_assignment(request: Request, epoch_id: EpochInPath) -> Response:
     """An epoch's assignment; `previous` names the last ended one. It carries the draw's seed
     once the epoch has ended."""
     services = services_of(request)
-    call = Call(
+    await services.authenticator.identify(request, b"", epoch_call(services.settings, epoch_id))
+    return await _answer(request, services, await services.epochs.begun(epoch_id))
+
+
+def current_call(settings: ApiSettings) -> Call:
+    return Call(
+        "current",
+        settings.limit_current,
+        ("zipcode:assignment:current", "zipcode:validation:current"),
+        repeats=True,
+    )
+
+
+def epoch_call(settings: ApiSettings, epoch_id: str) -> Call:
+    return Call(
         "epoch",
-        services.settings.limit_epoch,
+        settings.limit_epoch,
         (f"zipcode:validation:{epoch_id}",),
         validators_only=True,
         repeats=True,
     )
-    await services.authenticator.identify(request, b"", call)
-    return await _answer(request, services, await services.epochs.begun(epoch_id))
 
 
 async def _answer(request: Request, services: Services, stored: StoredEpoch) -> Response:
@@ -52,7 +73,24 @@ async def _answer(request: Request, services: Services, stored: StoredEpoch) -> 
     return Response(served.document, headers=headers, media_type="application/json")
 
 
-@router.post("/status", openapi_extra=request_body(StatusBody))
+@router.post(
+    "/status",
+    responses=answers(
+        {"success": True, "epoch_id": EXAMPLE_EPOCH, "status": "in_progress"}, *POSTED
+    ),
+    openapi_extra=signed(
+        StatusBody,
+        {
+            "epoch_id": EXAMPLE_EPOCH,
+            "miner_hotkey": EXAMPLE_HOTKEY,
+            "nonce": EXAMPLE_HASH,
+            "status": "in_progress",
+            "listings_found": 1200,
+            "zipcodes_completed": 3,
+            "s3_upload_complete": False,
+        },
+    ),
+)
 async def report_status(request: Request) -> StatusAnswer:
     """How far a miner is with an epoch. It never goes back from `completed`."""
     services = services_of(request)
@@ -65,6 +103,16 @@ async def report_status(request: Request) -> StatusAnswer:
         raise Problem(
             403, "hotkey_mismatch", "miner_hotkey is not the hotkey that signed this request."
         )
+    return await keep_status(services, caller, body)
+
+
+async def keep_status(services: Services, caller: Identity, body: StatusBody) -> StatusAnswer:
+    """Keep a caller's status.
+
+    Raises:
+        Problem: 404 for an epoch that is not there, 409 where it is over, the nonce is another
+            epoch's, or the status is `completed` already.
+    """
     stored = await services.epochs.begun(body.epoch_id)
     now = services.outside.clock.now()
     if now >= stored.epoch.results_deadline:

@@ -10,6 +10,7 @@ from limits.errors import StorageError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import JSONResponse, Response
 
+from sn46.api.contract import answers
 from sn46.api.problems import Problem
 from sn46.api.services import Services, services_of
 from sn46.store.base import Bucket, StoreError
@@ -26,13 +27,39 @@ class _Unfit(Exception):
     """A part that does not do its work; the text says why."""
 
 
-@router.get("/healthz")
+@router.get("/healthz", responses=answers({"status": "ok"}))
 async def healthz() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+_READY: dict[str, Any] = {
+    "type": "object",
+    "required": ["ready", "parts"],
+    "properties": {"ready": {"type": "boolean"}, "parts": {"type": "object"}},
+}
+_UNFIT_ANSWER: dict[str, Any] = {
+    "description": "A part is not fit; `Retry-After` says when to look again.",
+    "content": {
+        "application/json": {
+            "schema": _READY,
+            "example": {
+                "ready": False,
+                "parts": {"store": {"ok": False, "detail": "did not answer within 5 s"}},
+            },
+        }
+    },
+}
+
+
+@router.get(
+    "/readyz",
+    responses=answers(
+        {"ready": True, "parts": {"store": {"ok": True, "detail": "both buckets answer"}}},
+        schema=_READY,
+    )
+    | {503: _UNFIT_ANSWER},
+)
 async def readyz(request: Request) -> Response:
     """Whether this server is fit to serve, part by part; 503 where one part is not."""
     services = services_of(request)

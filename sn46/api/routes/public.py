@@ -2,11 +2,20 @@
 
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Query, Request
 
 from sn46.api.announcing import agreement_of
+from sn46.api.commitments import EXAMPLE_HOTKEY
+from sn46.api.contract import (
+    EXAMPLE_EPOCH,
+    EXAMPLE_HASH,
+    PUBLIC,
+    RESULTS_EXAMPLE,
+    answers,
+)
+from sn46.api.legacy import stats_fields as legacy_stats
 from sn46.api.problems import Problem
 from sn46.api.records import EpochFigures, StoredEpoch
 from sn46.api.services import Services, services_of
@@ -20,10 +29,24 @@ _HISTORY = 12
 _COVERAGE_DAYS = 30
 
 
-@router.get("/zipcode-assignments/stats")
+@router.get(
+    "/zipcode-assignments/stats",
+    responses=answers(
+        {
+            "now": "2024-03-15T17:00:00Z",
+            "current_epoch": {"epoch_id": EXAMPLE_EPOCH, "seconds_left": 10_800},
+            "timing": {"epoch_seconds": 14_400},
+            "coverage": {"epochs": 2190, "zipcodes_ever": 6720, "zipcodes_30_days": 1900},
+            "tiers": {"premium": {"zipcodes": 3, "listings": 3050}},
+            "participation": {"upload_credentials": 41, "statuses": {"completed": 12}},
+            "history": [],
+            "draw_error": None,
+        },
+        *PUBLIC,
+    ),
+)
 async def stats(request: Request) -> dict[str, Any]:
-    """The current epoch and its timing, coverage, tiers, participation and the last epochs. It
-    names no nonce: that is for registered callers."""
+    """The current epoch and its timing, coverage, tiers, participation and the last epochs."""
     services = services_of(request)
     await services.authenticator.count_address(request)
     now = services.outside.clock.now()
@@ -43,11 +66,34 @@ async def stats(request: Request) -> dict[str, Any]:
             if figures.end <= now
         ],
         "draw_error": services.scheduler.last_error,
+        **legacy_stats(stored, now),
     }
 
 
-@router.get("/epochs")
-async def epoch_history(request: Request, limit: int = 50) -> dict[str, Any]:
+@router.get(
+    "/epochs",
+    responses=answers(
+        {
+            "epochs": [
+                {
+                    "epoch_id": EXAMPLE_EPOCH,
+                    "start": "2024-03-15T16:00:00Z",
+                    "end": "2024-03-15T20:00:00Z",
+                    "target_listings": 10_000,
+                    "total_listings": 9_812,
+                    "zipcodes": 11,
+                    "relaxed": [],
+                    "agreement": RESULTS_EXAMPLE["agreement"],
+                }
+            ]
+        },
+        422,
+        *PUBLIC,
+    ),
+)
+async def epoch_history(
+    request: Request, limit: Annotated[int, Query(examples=[50])] = 50
+) -> dict[str, Any]:
     """The begun epochs with the agreement of their reports, newest first (at most 200)."""
     services = services_of(request)
     await services.authenticator.count_address(request)
@@ -65,7 +111,16 @@ async def epoch_history(request: Request, limit: int = 50) -> dict[str, Any]:
     }
 
 
-@router.get("/leaderboard")
+@router.get(
+    "/leaderboard",
+    responses=answers(
+        {
+            "epochs": 100,
+            "miners": [{"hotkey": EXAMPLE_HOTKEY, "first": 40, "second": 12, "third": 3}],
+        },
+        *PUBLIC,
+    ),
+)
 async def leaderboard(request: Request) -> dict[str, Any]:
     """How often each miner was among the agreed top three of the last 100 epochs."""
     services = services_of(request)
@@ -87,8 +142,25 @@ async def leaderboard(request: Request) -> dict[str, Any]:
     }
 
 
-@router.get("/zipcodes/{zipcode}")
-async def zipcode(request: Request, zipcode: str) -> dict[str, Any]:
+@router.get(
+    "/zipcodes/{zipcode}",
+    responses=answers(
+        {
+            "zipcode": "11211",
+            "expected_listings": 1007,
+            "state": "NY",
+            "city": "Brooklyn",
+            "updated_on": "2024-03-01",
+            "table_version": EXAMPLE_HASH,
+            "drawn_in": [EXAMPLE_EPOCH],
+        },
+        404,
+        *PUBLIC,
+    ),
+)
+async def zipcode(
+    request: Request, zipcode: Annotated[str, Path(examples=["11211"])]
+) -> dict[str, Any]:
     """One ZIP of the master table, and the ended epochs that drew it."""
     services = services_of(request)
     await services.authenticator.count_address(request)

@@ -7,6 +7,16 @@ from fastapi import APIRouter, Request
 
 from sn46.api.announcing import agreement_of, read_report
 from sn46.api.bodies import read_body, text_field, validated
+from sn46.api.contract import (
+    EXAMPLE_EPOCH,
+    EXAMPLE_HASH,
+    POSTED,
+    PUBLIC,
+    REPORT_EXAMPLE,
+    RESULTS_EXAMPLE,
+    answers,
+    signed,
+)
 from sn46.api.identity import Call
 from sn46.api.problems import Problem
 from sn46.api.records import Report
@@ -14,10 +24,10 @@ from sn46.api.services import services_of
 from sn46.api.wire import (
     AgreementAnswer,
     AnnounceBody,
+    EpochInPath,
     EpochResultsAnswer,
     ReportAnswer,
     ResultsAnswer,
-    request_body,
 )
 from sn46.mechanism.times import format_time
 
@@ -26,7 +36,18 @@ router = APIRouter(prefix="/validation-results", tags=["validation-results"])
 _EPOCHS_SHOWN = 20
 
 
-@router.post("", openapi_extra=request_body(AnnounceBody))
+@router.post(
+    "",
+    responses=answers(REPORT_EXAMPLE, *POSTED),
+    openapi_extra=signed(
+        AnnounceBody,
+        {
+            "epoch_id": EXAMPLE_EPOCH,
+            "consensus_hash": EXAMPLE_HASH,
+            "assignment_hash": EXAMPLE_HASH,
+        },
+    ),
+)
 async def announce(request: Request) -> ReportAnswer:
     """Announce a report that lies in the bucket. The record is read from the report itself;
     announcing the same again changes nothing."""
@@ -73,7 +94,7 @@ async def announce(request: Request) -> ReportAnswer:
     return _report_answer(kept)
 
 
-@router.get("")
+@router.get("", responses=answers({"epochs": [RESULTS_EXAMPLE]}, *PUBLIC))
 async def recent_results(request: Request) -> ResultsAnswer:
     """The announced reports on the last 20 epochs that have any, newest first."""
     services = services_of(request)
@@ -89,8 +110,8 @@ async def recent_results(request: Request) -> ResultsAnswer:
     )
 
 
-@router.get("/{epoch_id}")
-async def epoch_results(request: Request, epoch_id: str) -> EpochResultsAnswer:
+@router.get("/{epoch_id}", responses=answers(RESULTS_EXAMPLE, 404, *PUBLIC))
+async def epoch_results(request: Request, epoch_id: EpochInPath) -> EpochResultsAnswer:
     """One epoch's announced reports and how far they agree."""
     services = services_of(request)
     await services.authenticator.count_address(request)
