@@ -142,12 +142,51 @@ def localnet(
     return run_localnet(options)
 
 
+class ApiTask(StrEnum):
+    """What ``sn46 api`` is to do."""
+
+    RUN = "run"
+    CHECK = "check"
+
+
 @app.command()
-def api() -> int:
-    """Run the API server, with the settings of the environment and .env."""
+def api(
+    task: Annotated[
+        ApiTask, typer.Argument(help="run the server, or check what it needs, a line each.")
+    ] = ApiTask.RUN,
+) -> int:
+    """Run the API server, with the settings of the environment and .env; or check them."""
+    if task is ApiTask.CHECK:
+        return _check_api()
     from sn46.api.__main__ import main as run
 
     return run()
+
+
+def _check_api() -> int:
+    """Exits with 0 where all is well, 1 where something is not, 2 where a setting is wrong."""
+    from sn46.api.check import check_api
+    from sn46.api.settings import load_settings
+    from sn46.clock import SystemClock
+    from sn46.configuration import SettingsError
+
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        for line in error.lines:
+            _fail(line, command="api check")
+        return EXIT_USAGE
+    print("ok    settings")
+
+    async def look() -> bool:
+        well = True
+        async for finding in check_api(settings, SystemClock()):
+            text = f": {finding.text}" if finding.text else ""
+            print(f"{'ok   ' if finding.ok else 'FAIL '} {finding.part}{text}", flush=True)
+            well = well and finding.ok
+        return well
+
+    return 0 if asyncio.run(look()) else EXIT_FAILED
 
 
 @app.command()

@@ -1,0 +1,127 @@
+"""``sn46 api check``: whether everything the server needs is there, a line each with the mend.
+
+Nothing is changed: the database is only read, and what is written to the buckets to try them is
+removed again.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+
+import httpx
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from sn46.api.database import Database, DatabaseError
+from sn46.api.server import opened
+from sn46.api.services import store_access
+from sn46.api.settings import ApiSettings
+from sn46.api.tables import TableFile
+from sn46.chain.base import Chain, ChainError
+from sn46.clock import Clock
+from sn46.mechanism.draw import DrawHistory, draw_zipcodes
+from sn46.mechanism.epochs import epoch_at
+from sn46.mechanism.errors import MechanismError
+from sn46.mechanism.signing import Signer
+from sn46.store.base import StoreError
+from sn46.store.s3 import S3Bucket
+from sn46.store.setup import probe
+from sn46.zipcodes import ZipTableError
+
+_FAULTS = (
+    ChainError,
+    DatabaseError,
+    MechanismError,
+    OSError,
+    SQLAlchemyError,
+    StoreError,
+    ZipTableError,
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. ``text`` is what was found, or what to do."""
+
+    part: str
+    ok: bool
+    text: str
+
+
+async def check_api(settings: ApiSettings, clock: Clock) -> AsyncGenerator[Finding]:
+    """Look at database, ZIP table, chain, wallet and both buckets, in this order."""
+    yield await _found("database", lambda: _database(settings))
+    yield await _found("ZIP table", lambda: _table(settings, clock))
+    try:
+        async with opened(settings, clock) as outside:
+            yield await _found("chain", lambda: _chain(outside.chain, outside.signer, clock))
+    except (ChainError, StoreError) as error:
+        yield Finding("wallet", False, str(error))
+    async with httpx.AsyncClient() as http:
+        for name in (settings.miner_bucket, settings.validated_bucket):
+            async for finding in _bucket(settings, name, http, clock):
+                yield finding
+
+
+async def _found(part: str, look: Callable[[], Awaitable[str]]) -> Finding:
+    try:
+        return Finding(part, True, await look())
+    except _FAULTS as error:
+        return Finding(part, False, " ".join(str(error).split()))
+
+
+async def _database(settings: ApiSettings) -> str:
+    database = Database(settings.database_url)
+    try:
+        async with database.read() as connection:
+            await connection.execute(text("SELECT 1"))
+            tables = await connection.run_sync(lambda c: inspect(c).get_table_names())
+    finally:
+        await database.close()
+    if "epochs" not in tables:
+        return "it answers; it is empty, and the server will set it up when it starts"
+    return "it answers"
+
+
+async def _table(settings: ApiSettings, clock: Clock) -> str:
+    """Also a trial draw for the next epoch, with a seed of no meaning."""
+    table = await TableFile(settings.zipcode_table).load()
+    epoch = epoch_at(clock.now(), settings.epoch_seconds).next()
+    draw = draw_zipcodes(
+        table.rows, DrawHistory(), settings.draw_rules(settings.target_listings), epoch, "trial"
+    )
+    relaxed = f", {' and '.join(draw.relaxed)} relaxed" if draw.relaxed else ""
+    return (
+        f"{len(table)} ZIPs, {draw.eligible} eligible; a trial draw takes {len(draw.zipcodes)} "
+        f"with {draw.total} expected listings{relaxed}"
+    )
+
+
+async def _chain(chain: Chain, signer: Signer, clock: Clock) -> str:
+    view = await chain.view()
+    age = (clock.now() - view.block.timestamp).total_seconds()
+    if signer.ss58_address not in view.by_hotkey:
+        raise ChainError(
+            f"The API's hotkey {signer.ss58_address} is not registered on subnet {view.netuid}. "
+            "It can sign assignments all the same, but check WALLET_NAME and WALLET_HOTKEY."
+        )
+    return (
+        f"subnet {view.netuid} at block {view.block.number}, {age:.0f} s old; "
+        f"{len(view.neurons)} neurons, {len(view.permit_holders())} with a validator permit"
+    )
+
+
+async def _bucket(
+    settings: ApiSettings, name: str, http: httpx.AsyncClient, clock: Clock
+) -> AsyncGenerator[Finding]:
+    try:
+        bucket = S3Bucket(store_access(settings), name)
+    except StoreError as error:
+        yield Finding(name, False, str(error))
+        return
+    try:
+        for check in await probe(bucket, http, clock=clock):
+            yield Finding(f"{name}: {check.check}", check.ok, check.mend)
+    except StoreError as error:
+        yield Finding(name, False, str(error))
+    finally:
+        await bucket.close()

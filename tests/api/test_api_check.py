@@ -1,0 +1,54 @@
+"""``sn46 api check``: a line for each part, and what to do where one is not well."""
+
+from typing import Any
+
+import pytest
+from apinet import World
+
+from sn46.api.check import Finding, check_api
+from sn46.clock import SystemClock
+
+
+async def findings(world: World, **changes: Any) -> dict[str, Finding]:
+    settings = world.settings(**changes)
+    return {found.part: found async for found in check_api(settings, world.clock)}
+
+
+async def test_a_server_that_has_all_it_needs(world: World) -> None:
+    found = await findings(world)
+    assert [part for part in ("database", "ZIP table", "chain") if not found[part].ok] == []
+    assert "eligible" in found["ZIP table"].text
+    assert "with a validator permit" in found["chain"].text
+
+
+@pytest.mark.parametrize(
+    ("changes", "part", "words"),
+    [
+        ({"database_url": "sqlite+aiosqlite:////no/such/folder/api.db"}, "database", "folder"),
+        ({"zipcode_table": "/no/such/table.parquet"}, "ZIP table", "ZIPCODE_TABLE"),
+        ({"target_listings": 10_000_000}, "ZIP table", "TARGET_LISTINGS"),
+        ({"chain_endpoint": "local:/no/such/chain.sqlite"}, "chain", "chain"),
+        ({"netuid": 47}, "chain", "47"),
+        ({"wallet_hotkey": "nobody"}, "wallet", "nobody"),
+    ],
+)
+async def test_what_is_not_well_is_named(
+    world: World, changes: dict[str, Any], part: str, words: str
+) -> None:
+    found = (await findings(world, **changes))[part]
+    assert not found.ok
+    assert words in found.text
+    assert "\n" not in found.text
+
+
+async def test_a_store_with_other_keys_is_named(world: World) -> None:
+    found = await findings(world, s3_secret_key="another secret")
+    assert any(not f.ok and world.settings().miner_bucket in f.part for f in found.values())
+
+
+async def test_a_good_store_is_well_by_the_stores_own_time(world: World) -> None:
+    settings = world.settings()
+    found = [f async for f in check_api(settings, SystemClock())]
+    of_buckets = [f for f in found if settings.miner_bucket in f.part]
+    assert of_buckets
+    assert [f for f in of_buckets if not f.ok] == []
