@@ -1,0 +1,95 @@
+"""HTTP load from prepared requests, so that the server is measured and not its callers' signing."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+_HEADERS_END = b"\r\n\r\n"
+_LENGTH = b"content-length:"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a load measured. Latencies are in seconds, sorted."""
+
+    seconds: float
+    latencies: Sequence[float]
+    statuses: Counter[int]
+
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        return len(self.latencies) / self.seconds
+
+    def quantile(self, share: float) -> float:
+        return self.latencies[min(len(self.latencies) - 1, int(len(self.latencies) * share))]
+
+
+class _Connection(asyncio.Protocol):
+    """Sends one request after another, and counts each answer when it is whole."""
+
+    def __init__(
+        self, requests: Iterator[bytes], latencies: list[float], statuses: Counter[int]
+    ) -> None:
+        self._requests = requests
+        self._latencies = latencies
+        self._statuses = statuses
+        self._buffer = b""
+        self._sent = 0.0
+        self._transport: asyncio.Transport | None = None
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._next()
+
+    def _next(self) -> None:
+        assert self._transport is not None
+        request = next(self._requests, None)
+        if request is None:
+            self._transport.close()
+            return
+        self._sent = time.perf_counter()
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, separator, body = self._buffer.partition(_HEADERS_END)
+        if not separator:
+            return
+        at = head.lower().find(_LENGTH)
+        length = int(head[at + len(_LENGTH) :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+        if len(body) < length:
+            return
+        self._latencies.append(time.perf_counter() - self._sent)
+        self._statuses[int(head[9:12])] += 1
+        self._buffer = b""
+        self._next()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.done.done():
+            return
+        if exc is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(exc)
+
+
+async def run_load(host: str, port: int, requests: Sequence[bytes], *, connections: int) -> Load:
+    """Send all requests over so many connections at once, each answered before its next."""
+    latencies: list[float] = []
+    statuses: Counter[int] = Counter()
+    remaining = iter(requests)
+    loop = asyncio.get_running_loop()
+    began = time.perf_counter()
+    opened = [
+        await loop.create_connection(
+            lambda: _Connection(remaining, latencies, statuses), host, port
+        )
+        for _ in range(connections)
+    ]
+    await asyncio.gather(*(protocol.done for _, protocol in opened))
+    return Load(time.perf_counter() - began, sorted(latencies), statuses)
