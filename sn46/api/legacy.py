@@ -121,7 +121,7 @@ async def _peek(receive: Receive) -> tuple[bytes, Receive]:
     return bytes(body), again
 
 
-def _only_forked(request: Request) -> None:
+async def _only_forked(request: Request) -> None:
     """These paths are no addresses of their own."""
     if not getattr(request.state, "field_form", False):
         raise HTTPException(404)

@@ -1,5 +1,6 @@
 """What the database is asked and told, each question once."""
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -104,6 +105,7 @@ class Records:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._issued: OrderedDict[tuple[str, CredentialKind, str], datetime] = OrderedDict()
 
     async def ping(self) -> None:
         async with self._database.read() as connection:
@@ -294,7 +296,10 @@ class Records:
         self, epoch_id: str, kind: CredentialKind, hotkey: str, now: datetime
     ) -> datetime:
         """Record that credentials are issued. Returns when they first were: asking again gives
-        the same ones."""
+        the same ones, and once on record, asks no database."""
+        known = self._issued.get((epoch_id, kind, hotkey))
+        if known is not None:
+            return known
         key = {"epoch_id": epoch_id, "kind": kind, "hotkey": hotkey}
         statement = self._database.insert(credentials).values(**key, issued_at=now)
         query = select(credentials.c.issued_at).where(
@@ -304,7 +309,15 @@ class Records:
         )
         async with self._database.write() as connection:
             await connection.execute(statement.on_conflict_do_nothing())
-            return (await connection.execute(query)).scalar_one()
+            issued_at: datetime = (await connection.execute(query)).scalar_one()
+        self._remember_issued((epoch_id, kind, hotkey), issued_at)
+        return issued_at
+
+    def _remember_issued(self, key: tuple[str, CredentialKind, str], issued_at: datetime) -> None:
+        """What is on record never changes; only the newest are kept in memory."""
+        self._issued[key] = issued_at
+        if len(self._issued) > _ISSUED_KEPT:
+            self._issued.popitem(last=False)
 
     async def holders(self, epoch_id: str, kinds: Sequence[CredentialKind]) -> list[Hotkey]:
         """Who was issued credentials for an epoch, sorted."""
@@ -397,6 +410,7 @@ class Records:
             await connection.execute(delete(requests).where(requests.c.at < before))
 
 
+_ISSUED_KEPT = 4_096
 _STATUS_KEY = ("epoch_id", "hotkey")
 _REPORT_KEY = ("epoch_id", "validator_hotkey")
 
