@@ -1,6 +1,7 @@
-"""How a service's process ends."""
+"""What processes of one machine share: its ports, and how one of them ends."""
 
 import os
+import socket
 import sys
 from typing import NoReturn
 
@@ -15,3 +16,15 @@ def leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a server could listen on a port of this machine now."""
+    with socket.socket() as probe:
+        # As servers do, so that connections that are only dying do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError):
+            return False
+    return True

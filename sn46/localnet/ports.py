@@ -5,6 +5,7 @@ import socket
 from collections.abc import Collection, Mapping
 
 from sn46.localnet.errors import LocalnetError
+from sn46.processes import port_is_free
 
 HOST = "127.0.0.1"
 # Below Linux's ephemeral ports: no outgoing connection takes one between looking and listening.
@@ -27,22 +28,11 @@ def choose_ports(
         if name in ports:
             continue
         known = remembered.get(name)
-        if known is not None and known not in ports.values() and is_free(known):
+        if known is not None and known not in ports.values() and port_is_free(known, HOST):
             ports[name] = known
         else:
             ports[name] = _free_port(ports.values())
     return ports
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        # As servers do, so that connections that are only dying do not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except (OSError, OverflowError):
-            return False
-    return True
 
 
 def own_address(group: int, number: int) -> str | None:
@@ -59,6 +49,6 @@ def own_address(group: int, number: int) -> str | None:
 
 def _free_port(taken: Collection[int]) -> int:
     for port in random.SystemRandom().sample(_RANGE, _TRIES):
-        if port not in taken and is_free(port):
+        if port not in taken and port_is_free(port, HOST):
             return port
     raise LocalnetError(f"No free port was found among {_TRIES} tried. Set one with an option.")

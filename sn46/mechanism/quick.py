@@ -139,10 +139,10 @@ def examine(
     parsed = _check_manifest(assignment, hotkey, manifest, reasons)
     time = manifest.info.last_modified if manifest else None
     if parsed is None or reasons:
-        return _stopped(hotkey, time, reasons)
+        return unreached(hotkey, time, reasons.result())
     frames = _read_files(assignment, hotkey, parsed, files, reasons)
     if reasons:
-        return _stopped(hotkey, time, reasons)
+        return unreached(hotkey, time, reasons.result())
     rows = judge_rows(assignment, frames)
     _check_rows(rows, reasons)
     return _result(assignment, hotkey, time, rows, reasons)
@@ -168,7 +168,8 @@ def kept_listings(
     return rows.filter(pl.col("in_range") & ~pl.col("duplicate")).select(*COLUMNS, "address_key")
 
 
-def _stopped(hotkey: Hotkey, time: datetime | None, reasons: _Reasons) -> QuickResult:
+def unreached(hotkey: Hotkey, time: datetime | None, reasons: tuple[Reason, ...]) -> QuickResult:
+    """An invalid submission whose rows were not looked at."""
     return QuickResult(
         hotkey=hotkey,
         submission_time=time,
@@ -179,7 +180,7 @@ def _stopped(hotkey: Hotkey, time: datetime | None, reasons: _Reasons) -> QuickR
         completeness=None,
         volume=None,
         participant=False,
-        reasons=reasons.result(),
+        reasons=reasons,
         kept=no_kept_rows(),
     )
 

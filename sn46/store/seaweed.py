@@ -24,7 +24,6 @@ import random
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -36,6 +35,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+from sn46.processes import port_is_free
 from sn46.store.base import StoreError
 from sn46.store.s3 import S3Access
 
@@ -497,15 +497,7 @@ def _find_binary() -> Path:
 
 def _is_free(port: int, name: str = "") -> bool:
     numbers = (port, port + _ADMIN_GRPC_OFFSET) if name == "admin" else (port,)
-    for number in numbers:
-        with socket.socket() as probe:
-            # As servers do, so that connections that are only dying do not count.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, number))
-            except (OSError, OverflowError):
-                return False
-    return True
+    return all(port_is_free(number, HOST) for number in numbers)
 
 
 def _lost_a_port(log: str) -> bool:

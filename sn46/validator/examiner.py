@@ -21,7 +21,7 @@ from sn46.mechanism.chainview import ChainView
 from sn46.mechanism.errors import MechanismError
 from sn46.mechanism.evidence import Evidence, read_evidence
 from sn46.mechanism.names import Hotkey
-from sn46.mechanism.quick import QuickResult, Upload, examine, kept_listings, no_kept_rows
+from sn46.mechanism.quick import QuickResult, Upload, examine, kept_listings, unreached
 from sn46.mechanism.reasons import Code, Reason
 from sn46.validator.worker import work
 
@@ -175,16 +175,4 @@ class Examiner:
 
 def _unexaminable(hotkey: Hotkey, manifest: Upload | None) -> QuickResult:
     reason = Reason(Code.FILE_SCHEMA, 1, f"The files could not be decoded: {_UNDECODABLE}.")
-    return QuickResult(
-        hotkey=hotkey,
-        submission_time=manifest.info.last_modified if manifest else None,
-        rows=None,
-        duplicates=None,
-        out_of_range=None,
-        zipcodes=None,
-        completeness=None,
-        volume=None,
-        participant=False,
-        reasons=(reason,),
-        kept=no_kept_rows(),
-    )
+    return unreached(hotkey, manifest.info.last_modified if manifest else None, (reason,))
