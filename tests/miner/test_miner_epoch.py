@@ -93,7 +93,7 @@ async def test_the_reserve_stops_scraping_and_what_is_there_is_submitted(
     assignment = await competition.assignment()
     clock = competition.net.clock
     address = "127.0.0.34"
-    with portal(*CALM[:-4], "--rate", "20", "--burst", "10") as url:
+    with portal(*CALM[:-4], "--rate", "1", "--burst", "9") as url:
         async with competition.miner(portal=url, address=address) as miner:
             mining = asyncio.create_task(miner.mine(assignment))
 
