@@ -1,7 +1,7 @@
 """``sn46 api check``: whether everything the server needs is there, a line each with the mend.
 
-Nothing is changed: the database is only read, and what is written to the buckets to try them is
-removed again.
+The database is only read (an SQLite file that is not there yet comes into being, empty), and what
+is written to the buckets to try them is removed again.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
