@@ -1,0 +1,1 @@
+"""Groups of commands that are too large for ``sn46/cli.py``, which only hangs them in."""
