@@ -1,9 +1,9 @@
 """The ASGI application: routes, errors, request ids, and the work in the background."""
 
 import asyncio
+import os
 import re
 import time
-import uuid
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,54 +11,66 @@ from urllib.parse import quote
 
 import structlog
 from fastapi import Depends, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from limits.errors import StorageError
-from sqlalchemy.exc import SQLAlchemyError
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sn46.api import legacy
-from sn46.api.bodies import invalid
 from sn46.api.contract import publish
+from sn46.api.direct import Direct, PlainRoute, plain_routes
+from sn46.api.failures import answer_failures, answer_mistake
 from sn46.api.metrics import OTHER
-from sn46.api.problems import Problem, problem_response
 from sn46.api.records import RequestEntry
 from sn46.api.routes import access, assignments, health, operating, public, results
 from sn46.api.services import Outside, Services, make_services
 from sn46.api.settings import ApiSettings
-from sn46.store.base import StoreError
-from sn46.zipcodes import ZipTableError
 
 PREFIX = "/api/v1"
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 log = structlog.get_logger(__name__)
 
 
-def create_app(settings: ApiSettings, outside: Outside) -> FastAPI:
+class Api(FastAPI):
+    """The application behind a front of its own, which the framework sees only the rest of: an
+    envelope around every request, the deployed clients' form, and the plain routes."""
+
+    front: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self
+        await self.front(scope, receive, send)
+
+    async def by_framework(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer by the framework's own routing."""
+        await super().__call__(scope, receive, send)
+
+
+def create_app(settings: ApiSettings, outside: Outside) -> Api:
     """The application over injected parts. It answers while :func:`running` is entered.
 
     Raises what :func:`make_services` does.
     """
     services = make_services(settings, outside)
-    app = FastAPI(
+    app = Api(
         title="Subnet 46 API",
         version="1",
         description="ZIP-code assignments, upload credentials and validation results.",
         dependencies=[Depends(_note_route)],
     )
     app.state.services = services
+    plain: dict[tuple[str, str], PlainRoute] = {}
     for router in (assignments.router, access.router, results.router, public.router):
         app.include_router(router, prefix=PREFIX)
+        plain |= plain_routes(router, PREFIX)
     for router in (health.router, operating.router):
         app.include_router(router)
         app.include_router(router, prefix=PREFIX, include_in_schema=False)
+        plain |= plain_routes(router) | plain_routes(router, PREFIX)
     app.include_router(legacy.router)
     app.include_router(legacy.forked)
     publish(app)
-    _answer_errors(app)
-    app.add_middleware(legacy.FieldForm)
-    app.add_middleware(_Envelope, services=services)
+    answer_failures(app)
+    direct = ServerErrorMiddleware(Direct(app.by_framework, plain), handler=answer_mistake)
+    app.front = _Envelope(legacy.FieldForm(direct), services)
     return app
 
 
@@ -108,63 +120,15 @@ def _in_background(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[N
     return task
 
 
-def _answer_errors(app: FastAPI) -> None:
-    async def on_problem(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Problem)
-        request.state.problem_code = error.code
-        return problem_response(error)
-
-    async def on_http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        code, detail = {
-            404: ("not_found", "There is nothing at this path; /openapi.json lists what there is."),
-            405: ("method_not_allowed", "This path does not take this method; see Allow."),
-        }.get(error.status_code, ("http_error", str(error.detail)))
-        request.state.problem_code = code
-        return problem_response(Problem(error.status_code, code, detail, headers=error.headers))
-
-    async def on_invalid(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        fields = [
-            {"field": ".".join(str(part) for part in item["loc"]), "message": str(item["msg"])}
-            for item in error.errors()
-        ]
-        problem = invalid(fields)
-        request.state.problem_code = problem.code
-        return problem_response(problem)
-
-    async def on_away(request: Request, error: Exception) -> Response:
-        code, what = _away(error)
-        log.warning(code, error=f"{type(error).__name__}: {error}", path=request.url.path)
-        request.state.problem_code = code
-        detail = f"{what} cannot be used at the moment. Nothing was changed; try again shortly."
-        return problem_response(Problem(503, code, detail, retry_after=5))
-
-    async def on_bug(request: Request, error: Exception) -> Response:
-        detail = (
-            "This server made a mistake; it is logged. Try again, and if it stays, tell the "
-            "subnet's owner the X-Request-Id."
-        )
-        log.error("request_failed", path=request.url.path, exc_info=error)
-        request.state.problem_code = "internal_error"
-        return problem_response(Problem(500, "internal_error", detail))
-
-    app.add_exception_handler(Problem, on_problem)
-    app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(RequestValidationError, on_invalid)
-    for kind in (StoreError, SQLAlchemyError, StorageError, OSError, ZipTableError):
-        app.add_exception_handler(kind, on_away)
-    app.add_exception_handler(Exception, on_bug)
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
 
-def _away(error: Exception) -> tuple[str, str]:
-    if isinstance(error, StoreError):
-        return "store_unavailable", "The object store"
-    if isinstance(error, StorageError):
-        return "limits_unavailable", "The shared counters"
-    if isinstance(error, ZipTableError):
-        return "table_unavailable", "The ZIP table"
-    return "database_unavailable", "The database"
+def _request_id(scope: Scope) -> str:
+    """The id that the caller or a proxy gave the request, or a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return value.decode()
+    return os.urandom(16).hex()
 
 
 class _Envelope:
@@ -179,32 +143,29 @@ class _Envelope:
             await self._app(scope, receive, send)
             return
         state: dict[str, Any] = scope.setdefault("state", {})
+        request_id = state["request_id"] = _request_id(scope)
         request = Request(scope)
-        given = request.headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         status, began = 0, time.perf_counter()
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                extra = {"X-Request-Id": request_id, "X-Content-Type-Options": "nosniff"}
+                extra = [(b"x-request-id", request_id.encode()), _NO_SNIFFING]
                 if "allowance" in state and status != 429:
-                    extra |= state["allowance"].headers()
-                message["headers"] = [
-                    *message["headers"],
-                    *((k.lower().encode(), v.encode()) for k, v in extra.items()),
-                ]
+                    allowed = state["allowance"].headers()
+                    extra += [(k.encode(), v.encode()) for k, v in allowed.items()]
+                message["headers"] = [*message["headers"], *extra]
             await send(message)
 
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        tokens = structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             await self._app(scope, receive, send_with_headers)
         finally:
             seconds = time.perf_counter() - began
             self._count(request, state, status or 500, seconds)
             self._note(request, state, request_id, status or 500)
-            structlog.contextvars.unbind_contextvars("request_id")
+            structlog.contextvars.reset_contextvars(**tokens)
 
     def _count(self, request: Request, state: dict[str, Any], status: int, seconds: float) -> None:
         metrics, route = self._services.metrics, str(state.get("route", OTHER))

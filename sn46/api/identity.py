@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Protocol
 
 from bittensor import http_auth
@@ -215,7 +216,7 @@ class BtauthWay:
                 self_hotkey_ss58=self._self_hotkey,
                 max_age=self._max_age,
                 allowed_skew=self._skew,
-                nonce_store=_AskedLater(),
+                nonce_store=_ASKED_LATER,
                 now_ns=int(self._clock.now().timestamp() * 1_000_000) * 1_000,
             )
         except http_auth.AuthError as error:
@@ -244,6 +245,9 @@ class _AskedLater:
 
     def check_and_store(self, hotkey_ss58: str, nonce_ns: int) -> bool:
         return True
+
+
+_ASKED_LATER = _AskedLater()
 
 
 def request_target(request: Request) -> str:
@@ -360,12 +364,19 @@ class AddressReader:
             ValueError: where an entry is no address or network.
         """
         self._trusted = tuple(ipaddress.ip_network(entry, strict=False) for entry in trusted)
+        # Callers are few beside their requests.
+        self._read = lru_cache(maxsize=_ADDRESSES_KEPT)(self._read_anew)
 
     def __call__(self, request: Request) -> str:
         peer = request.client.host if request.client else "unknown"
+        if not self._trusted:
+            return _grouped(peer)
+        return self._read(peer, request.headers.get("x-forwarded-for", ""))
+
+    def _read_anew(self, peer: str, forwarded: str) -> str:
         if self._is_trusted(peer):
-            forwarded = request.headers.get("x-forwarded-for", "").split(",")
-            for hop in reversed([part.strip() for part in forwarded if part.strip()]):
+            hops = [part.strip() for part in forwarded.split(",") if part.strip()]
+            for hop in reversed(hops):
                 peer = hop
                 if not self._is_trusted(hop):
                     break
@@ -379,6 +390,10 @@ class AddressReader:
         return any(address in network for network in self._trusted)
 
 
+_ADDRESSES_KEPT = 4_096
+
+
+@lru_cache(maxsize=_ADDRESSES_KEPT)
 def _grouped(text: str) -> str:
     try:
         address = ipaddress.ip_address(text)

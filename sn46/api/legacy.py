@@ -51,7 +51,7 @@ SERVICE = "sn46-api"
 DATA_PREFIX = "data/"
 _FORM = "/field-form"
 _API = "/api/v1"
-_OTHER_WAYS = ("authorization", "x-hotkey", "x-bittensor-version")
+_OTHER_WAYS = frozenset({b"authorization", b"x-hotkey", b"x-bittensor-version"})
 _FORKED = re.compile(
     rf"{_API}/(zipcode-assignments/(current|status|epoch/[^/]+)"
     r"|s3-access/(miner-upload|validator-upload|validator-read)|validation-results)"
@@ -85,14 +85,14 @@ class FieldForm:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _FORKED.fullmatch(scope["path"]):
+        if (
+            scope["type"] != "http"
+            or any(name in _OTHER_WAYS for name, _ in scope["headers"])
+            or not _FORKED.fullmatch(scope["path"])
+        ):
             await self._app(scope, receive, send)
             return
-        request = Request(scope)
-        if any(name in request.headers for name in _OTHER_WAYS):
-            await self._app(scope, receive, send)
-            return
-        body = b""
+        request, body = Request(scope), b""
         if scope["method"] == "POST":
             body, receive = await _peek(receive)
         if signing_fields(request, body) is not None:

@@ -2,14 +2,19 @@
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
+from typing import Protocol
 
 import limits
 from limits.aio.storage import Storage
-from limits.aio.strategies import FixedWindowRateLimiter
 from limits.storage import storage_from_string
 
 from sn46.api.problems import Problem
+
+IN_MEMORY = "memory://"
+_VALKEY_SECONDS = 5
+"""How long Valkey may take to answer; without an end, requests would wait for ever."""
 
 REPEATS = 20
 """How often one signed request is answered again at no cost to its hotkey's allowance."""
@@ -25,10 +30,80 @@ class Allowance:
 
     def headers(self) -> dict[str, str]:
         return {
-            "RateLimit-Limit": str(self.limit),
-            "RateLimit-Remaining": str(self.remaining),
-            "RateLimit-Reset": str(self.reset_seconds),
+            "ratelimit-limit": str(self.limit),
+            "ratelimit-remaining": str(self.remaining),
+            "ratelimit-reset": str(self.reset_seconds),
         }
+
+
+class Counters(Protocol):
+    """What is asked of the library's storages, and of our own."""
+
+    async def incr(self, key: str, expiry: int) -> int:
+        """Add one, to end ``expiry`` seconds after the first; the new count."""
+        ...
+
+    async def get(self, key: str) -> int: ...
+
+    async def get_expiry(self, key: str) -> float:
+        """When the counter ends, in seconds since 1970."""
+        ...
+
+    async def check(self) -> bool:
+        """Whether the counters can be reached."""
+        ...
+
+
+class MemoryCounters:
+    """Counters of one process.
+
+    The library's own sweeps all of its keys again and again; with one key for every signed
+    request of the last minute, that cost more than all else of a request. Here a counter is
+    dropped once, in the second after its end. Plain numbers are kept, since the garbage collector
+    walks through everything else.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._ends: dict[str, float] = {}
+        self._ending: dict[int, list[str]] = {}
+        self._swept = 0
+
+    async def incr(self, key: str, expiry: int) -> int:
+        now = time.time()
+        self._sweep(int(now))
+        if self._ends.get(key, 0) > now:
+            self._counts[key] += 1
+        else:
+            self._counts[key] = 1
+            self._ends[key] = end = now + expiry
+            self._ending.setdefault(int(end), []).append(key)
+        return self._counts[key]
+
+    async def get(self, key: str) -> int:
+        return self._counts[key] if self._ends.get(key, 0) > time.time() else 0
+
+    async def get_expiry(self, key: str) -> float:
+        return self._ends.get(key, time.time())
+
+    async def check(self) -> bool:
+        return True
+
+    @property
+    def size(self) -> int:
+        """How many counters are kept."""
+        return len(self._counts)
+
+    def _sweep(self, second: int) -> None:
+        """Drop what ended before this second."""
+        if second == self._swept:
+            return
+        self._swept = second
+        for ended in [s for s in self._ending if s < second]:
+            for key in self._ending.pop(ended):
+                # A key that began anew has a later end, and stands in its list as well.
+                if self._ends.get(key, second) < second:
+                    del self._ends[key], self._counts[key]
 
 
 class Limiter:
@@ -40,10 +115,16 @@ class Limiter:
 
     def __init__(self, storage: str) -> None:
         """``storage`` is ``memory://`` or ``valkey://…``."""
-        made = storage_from_string(f"async+{storage}", wrap_exceptions=True)
-        assert isinstance(made, Storage)
-        self._storage = made
-        self._window = FixedWindowRateLimiter(made)
+        self._storage: Counters = MemoryCounters()
+        if storage != IN_MEMORY:
+            made = storage_from_string(
+                f"async+{storage}",
+                wrap_exceptions=True,
+                socket_timeout=_VALKEY_SECONDS,
+                socket_connect_timeout=_VALKEY_SECONDS,
+            )
+            assert isinstance(made, Storage)
+            self._storage = made
 
     async def count(self, limit: str, name: str, who: str) -> Allowance:
         """Count one request.
@@ -56,13 +137,15 @@ class Limiter:
         Raises:
             Problem: 429, where the allowance is used up.
         """
-        item = limits.parse(limit)
-        within = await self._window.hit(item, name, who)
-        reset_at, remaining = await self._window.get_window_stats(item, name, who)
+        item = _parsed(limit)
+        window, key = item.get_expiry(), item.key_for(name, who)
+        used = await self._storage.incr(key, window)
         # The library dates its windows by the machine's own clock.
-        seconds = max(1, ceil(reset_at - time.time()))
-        allowance = Allowance(item.amount, int(remaining), seconds)
-        if within:
+        seconds = window
+        if used > 1:
+            seconds = max(1, ceil(await self._storage.get_expiry(key) - time.time()))
+        allowance = Allowance(item.amount, max(0, item.amount - used), seconds)
+        if used <= item.amount:
             return allowance
         raise Problem(
             429,
@@ -88,4 +171,9 @@ class Limiter:
 
     async def check(self) -> bool:
         """Whether the counters can be reached."""
-        return bool(await self._storage.check())
+        return await self._storage.check()
+
+
+@lru_cache(maxsize=64)
+def _parsed(limit: str) -> limits.RateLimitItem:
+    return limits.parse(limit)

@@ -17,6 +17,8 @@ class Metrics:
     def __init__(self) -> None:
         registry = CollectorRegistry()
         self._registry = registry
+        self._by_way: dict[tuple[str, str], Counter] = {}
+        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._requests = Counter(
             "sn46_api_requests",
             "Answered requests.",
@@ -64,13 +66,22 @@ class Metrics:
     ) -> None:
         """Count one answer; ``route`` is a template, ``OTHER`` for a path that is none."""
         method = method if method in _METHODS else OTHER
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        answered = self._answered.get((method, route, status))
+        if answered is None:
+            answered = self._answered[method, route, status] = (
+                self._requests.labels(method, route, str(status)),
+                self._seconds.labels(route),
+            )
+        answered[0].inc()
+        answered[1].observe(seconds)
         if code is not None:
             self._refusals.labels(route, str(status), code).inc()
 
     def authenticated(self, *, route: str, way: str) -> None:
-        self._signed.labels(route, way).inc()
+        signed = self._by_way.get((route, way))
+        if signed is None:
+            signed = self._by_way[route, way] = self._signed.labels(route, way)
+        signed.inc()
 
     def exposition(
         self, *, chain_age: timedelta | None, neurons: int, heartbeat_age: timedelta | None,

@@ -4,6 +4,7 @@ import asyncio
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -48,10 +49,14 @@ class Epochs:
         self._signer = signer
         self._clock = clock
         self._cache: dict[str, StoredEpoch] = {}
+        self._latest: Epoch | None = None
 
     def at(self, moment: datetime) -> Epoch:
         """The epoch that a moment falls into, drawn or not."""
-        return epoch_at(moment, self._settings.epoch_seconds)
+        latest = self._latest
+        if latest is None or not latest.contains(moment):
+            latest = self._latest = epoch_at(moment, self._settings.epoch_seconds)
+        return latest
 
     def is_before_genesis(self, epoch: Epoch) -> bool:
         genesis = self._settings.epoch_genesis
@@ -104,7 +109,7 @@ class Epochs:
         if self._clock.now() >= stored.epoch.end:
             stored = await self.revealed(stored)
         document = stored.revealed_document or stored.document
-        return Served(document, f'"{sha256_hex(document)[:32]}"')
+        return Served(document, _etag(document))
 
     async def revealed(self, stored: StoredEpoch) -> StoredEpoch:
         """The epoch with its completed document, which is signed and kept once."""
@@ -156,6 +161,11 @@ class Epochs:
             f"The first epoch is {first.id}; it begins in {wait} s.",
             retry_after=wait,
         )
+
+
+@lru_cache(maxsize=_KEPT)
+def _etag(document: bytes) -> str:
+    return f'"{sha256_hex(document)[:32]}"'
 
 
 class Scheduler:

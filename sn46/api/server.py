@@ -1,6 +1,7 @@
 """The API process: settings in, parts opened, one HTTP server until it is told to stop."""
 
 import asyncio
+import gc
 import signal
 import socket
 import sys
@@ -99,6 +100,15 @@ def check_port(host: str, port: int) -> None:
         ) from error
 
 
+def _settle_memory() -> None:
+    """What is loaded by now stays, so the garbage collector need not walk through it again. It
+    also comes by less often than by default: after every 700 new objects it would do little but
+    hold up some request."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 50)
+
+
 async def serve(settings: ApiSettings, clock: Clock) -> None:
     """Run the API until SIGTERM or SIGINT.
 
@@ -121,6 +131,7 @@ async def serve(settings: ApiSettings, clock: Clock) -> None:
                     netuid=settings.netuid,
                     epoch_seconds=settings.epoch_seconds,
                 )
+                _settle_memory()
                 await serve_app(app, settings.host, settings.port, stop)
     except (DatabaseError, ChainError, StoreError, ConfigurationError, ValueError) as error:
         raise StartError(str(error)) from error

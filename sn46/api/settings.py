@@ -12,6 +12,7 @@ import limits
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from sn46.api.limiting import IN_MEMORY
 from sn46.configuration import read_settings
 from sn46.mechanism.draw import DrawRules
 from sn46.mechanism.epochs import DEFAULT_EPOCH_SECONDS, check_epoch_seconds
@@ -76,7 +77,7 @@ class ApiSettings(BaseSettings):
     limit_listing: str = "600/hour"
     limit_results: str = "10/minute"
     limit_address: str = "60/minute"
-    limits_storage: str = "memory://"
+    limits_storage: str = IN_MEMORY
 
     # Where things are.
     host: str = "127.0.0.1"
@@ -171,7 +172,7 @@ class ApiSettings(BaseSettings):
     @field_validator("limits_storage")
     @classmethod
     def _storage(cls, value: str) -> str:
-        if value != "memory://" and not value.startswith(("valkey://", "valkeys://")):
+        if value != IN_MEMORY and not value.startswith(("valkey://", "valkeys://")):
             raise ValueError("it is memory:// or the address of a Valkey, valkey://host:6379")
         return value
 

@@ -14,6 +14,7 @@ divide a day. With start S and length L the moments are::
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
@@ -63,11 +64,11 @@ class Epoch:
                 "start at whole multiples of their length counted from 00:00 UTC."
             )
 
-    @property
+    @cached_property
     def length(self) -> timedelta:
         return timedelta(seconds=self.seconds)
 
-    @property
+    @cached_property
     def id(self) -> EpochId:
         """``%Y-%m-%d-%H:%M`` of the start."""
         return cast(EpochId, f"{self.start.year:04d}-{self.start:%m-%d-%H:%M}")
@@ -80,7 +81,7 @@ class Epoch:
     def grace_end(self) -> datetime:
         return self.start + self.length / 16
 
-    @property
+    @cached_property
     def end(self) -> datetime:
         """The submission deadline, E."""
         return self.start + self.length

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 from bittensor import http_auth
 
-from sn46.api.app import create_app, running
+from sn46.api.app import Api, create_app, running
 from sn46.api.server import serve_app
 from sn46.api.services import Outside, Services
 from sn46.api.settings import ApiSettings, load_settings
@@ -126,6 +126,7 @@ class Net:
     services: Services
     url: str
     http: httpx.AsyncClient
+    app: Api
     opened: list[ApiClient] = field(default_factory=list)
 
     @property
@@ -263,7 +264,7 @@ async def api_over(world: World, **changes: Any) -> AsyncGenerator[Net]:
         stack.push_async_callback(stopped)
         url = f"http://127.0.0.1:{port}"
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=20))
-        net = Net(world, app.state.services, url, http)
+        net = Net(world, app.state.services, url, http, app)
 
         async def alive() -> bool:
             try:
