@@ -17,7 +17,13 @@ def configure_logs(form: Literal["console", "json"], level: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    last: list[Any] = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    last: list[Any] = [
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # The renderer's own tracebacks print local variables: seeds and keys among them.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+    ]
     if form == "json":
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
