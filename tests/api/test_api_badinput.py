@@ -242,11 +242,11 @@ async def test_what_is_hardly_http(net: Net) -> None:
 
 
 async def test_numbers_in_queries(net: Net) -> None:
-    for limit in ("-1", "0", "9" * 30, "200"):
+    for limit in ("1", "200"):
         answer = await net.http.get(f"{V1}/epochs", params={"limit": limit})
         assert answer.status_code == 200
         assert len(answer.json()["epochs"]) == 1
-    for limit in ("", "NaN", "1e9", "1.5", "9" * 5_000, "\x00"):
+    for limit in ("", "-1", "0", "201", "9" * 30, "NaN", "1e9", "1.5", "9" * 5_000, "\x00"):
         problem = refused(await net.http.get(f"{V1}/epochs", params={"limit": limit}))
         assert problem["errors"][0]["field"] == "query.limit"
     for bucket in ("", "other", "x" * 5_000):

@@ -114,6 +114,17 @@ async def test_replicas_share_limits_and_seen_nonces(world: World, valkey: str) 
         assert (await get(two, "ann")).status_code == 200
         assert (await get(one, "ann")).status_code == 429
         assert (await get(two, "ann")).status_code == 429
-        # Both serve the same signed bytes.
+        # What is wrong with a request is wrong for both.
+        now_ns = int(one.clock.now().timestamp() * 10**9)
+        wrong = {
+            "wrong_receiver": one.btauth("bob", "GET", CURRENT, receiver_ss58=one.hotkey("vali")),
+            "stale_timestamp": one.btauth("bob", "GET", CURRENT, nonce_ns=now_ns - 11 * 10**9),
+            "bad_signature": one.btauth("bob", "POST", CURRENT),
+        }
+        for code, headers in wrong.items():
+            for net in (one, two):
+                answer = await net.http.get(CURRENT, headers=headers)
+                assert (answer.status_code, answer.json()["code"]) == (401, code)
+        # Both serve the same signed bytes, and bob's allowance was not touched.
         documents = {(await get(net, "bob")).content for net in (one, two)}
         assert len(documents) == 1

@@ -140,6 +140,24 @@ async def test_replicas_on_postgresql_serve_the_same_bytes(world: World, postgre
         assert shown == [[], []]
 
 
+async def test_a_server_that_was_down_over_a_start_catches_up_at_once(world: World) -> None:
+    async with api_over(world) as net:
+        await net.ready()
+        first = net.epoch
+    world.clock.advance_to(first.end + first.length * 1.2)
+    async with api_over(world) as net:
+        await net.ready()
+        running = net.epoch
+        assert running == first.next().next()
+        assert (await net.client("ann").current()).assignment.epoch == running
+        # What ended meanwhile is completed; what nobody drew is not drawn afterwards.
+        validator = net.client("vali")
+        assert (await validator.epoch(first.id)).assignment.selection.seed is not None
+        path = f"/api/v1/zipcode-assignments/epoch/{first.next().id}"
+        missed = await net.http.get(path, headers=net.btauth("vali", "GET", path))
+        assert (missed.status_code, missed.json()["code"]) == (404, "unknown_epoch")
+
+
 async def test_no_path_stops_the_audit_on_postgresql(world: World, postgres: str) -> None:
     async with api_over(world, database_url=postgres) as net:
         await net.ready()

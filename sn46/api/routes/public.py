@@ -26,6 +26,7 @@ from sn46.mechanism.times import format_time
 router = APIRouter(tags=["public"])
 
 _HISTORY = 12
+_MOST_EPOCHS = 200
 _COVERAGE_DAYS = 30
 
 
@@ -92,13 +93,13 @@ async def stats(request: Request) -> dict[str, Any]:
     ),
 )
 async def epoch_history(
-    request: Request, limit: Annotated[int, Query(examples=[50])] = 50
+    request: Request, limit: Annotated[int, Query(ge=1, le=_MOST_EPOCHS, examples=[50])] = 50
 ) -> dict[str, Any]:
     """The begun epochs with the agreement of their reports, newest first (at most 200)."""
     services = services_of(request)
     await services.authenticator.count_address(request)
     now = services.outside.clock.now()
-    figures = await services.records.recent_epochs(now, max(1, min(limit, 200)))
+    figures = await services.records.recent_epochs(now, limit)
     reports = await services.records.reports_between(figures[-1].start, now) if figures else []
     return {
         "epochs": [
