@@ -1,9 +1,10 @@
 """A master table in a Parquet file: written whole or not at all, checked when read."""
 
 import os
-import tempfile
+import secrets
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import polars as pl
 
@@ -23,13 +24,41 @@ def save_table(table: MasterTable, path: Path) -> None:
     Raises:
         ZipTableError: where the file cannot be written.
     """
+
+    def write(file: BinaryIO) -> None:
+        table.to_frame().write_parquet(file, metadata={_VERSION_KEY: table.version})
+
+    write_whole(path, write)
+
+
+def saved_version(path: Path) -> str | None:
+    """The version that the label of a saved table names; None where there is no label, as in a
+    file that the owner made. The content is not compared with it: :func:`load_table` does that.
+
+    Raises:
+        ZipTableError: where the file is missing or broken.
+    """
+    try:
+        return pl.read_parquet_metadata(path).get(_VERSION_KEY)
+    except FileNotFoundError as error:
+        raise ZipTableError(f"There is no ZIP table at {path}.") from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ZipTableError(f"The ZIP table {path} is not a readable Parquet file.") from error
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Have ``write`` fill a new file that then takes the place of ``path``. A reader of ``path``
+    sees the old file or the new one, whole, also after a crash.
+
+    Raises:
+        ZipTableError: where the file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
+        temporary = path.with_name(f"{temporary_prefix(path)}{secrets.token_hex(6)}")
         try:
-            with os.fdopen(handle, "wb") as file:
-                table.to_frame().write_parquet(file, metadata={_VERSION_KEY: table.version})
+            with temporary.open("xb") as file:
+                write(file)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -37,7 +66,13 @@ def save_table(table: MasterTable, path: Path) -> None:
             temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
     except OSError as error:
-        raise ZipTableError(f"The ZIP table cannot be written to {path}: {error}.") from error
+        raise ZipTableError(f"{path} cannot be written: {error}.") from error
+
+
+def temporary_prefix(path: Path) -> str:
+    """How the names of the files begin that :func:`write_whole` fills before they become ``path``;
+    a process that was killed may leave one."""
+    return f".{path.name}.new-"
 
 
 def load_table(path: Path) -> MasterTable:

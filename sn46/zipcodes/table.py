@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, Final
 
 import polars as pl
@@ -31,6 +32,10 @@ TABLE_SCHEMA: Final[Mapping[str, pl.DataType]] = {
     "updated_on": pl.Date(),
 }
 """The columns of a table in a frame or a file: the fields of ``ZipRow``, in its order."""
+
+
+_COUNTS: Final = ("expected_listings", "population", "property_count", "home_value")
+_VALUES: Final = attrgetter(*TABLE_SCHEMA)
 
 
 class ZipTableError(Exception):
@@ -66,7 +71,7 @@ class MasterTable:
     def version(self) -> str:
         """SHA-256 over the canonical JSON of the rows as lists (``TABLE_SCHEMA``'s order, dates
         as ``YYYY-MM-DD``) sorted by ZIP. Equal content has an equal version on every machine."""
-        return hash_json([_canonical(row) for row in self.rows])
+        return hash_json([canonical_row(row) for row in self.rows])
 
     @cached_property
     def by_zipcode(self) -> Mapping[ZipCode, ZipRow]:
@@ -78,7 +83,7 @@ class MasterTable:
     def to_frame(self) -> pl.DataFrame:
         """The rows as a frame in ``TABLE_SCHEMA``."""
         return pl.DataFrame(
-            [_values(row) for row in self.rows], schema=dict(TABLE_SCHEMA), orient="row"
+            [_VALUES(row) for row in self.rows], schema=dict(TABLE_SCHEMA), orient="row"
         )
 
 
@@ -128,17 +133,14 @@ def _check_row(row: ZipRow) -> None:
         raise ZipTableError(f"ZIP {row.zipcode} has latitude {row.latitude}, which cannot be.")
     if not (math.isfinite(row.longitude) and abs(row.longitude) <= 180):
         raise ZipTableError(f"ZIP {row.zipcode} has longitude {row.longitude}, which cannot be.")
-    for name in ("expected_listings", "population", "property_count", "home_value"):
-        value = getattr(row, name)
+    counts = (row.expected_listings, row.population, row.property_count, row.home_value)
+    for name, value in zip(_COUNTS, counts, strict=True):
         if value is not None and value < 0:
             raise ZipTableError(f"ZIP {row.zipcode} has {name} {value}; it cannot be negative.")
 
 
-def _values(row: ZipRow) -> tuple[Any, ...]:
-    return tuple(getattr(row, column) for column in TABLE_SCHEMA)
-
-
-def _canonical(row: ZipRow) -> list[Any]:
+def canonical_row(row: ZipRow) -> list[Any]:
+    """A row as ``MasterTable.version`` sees it."""
     return [
         row.zipcode,
         row.expected_listings,
