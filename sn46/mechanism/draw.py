@@ -5,117 +5,42 @@ expected listings add up to the target. Everything follows from the arguments: t
 history, rules and seed give the same draw on every machine, whatever the order of the rows.
 """
 
-import hashlib
-import hmac
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
-from decimal import Context, Decimal
-from types import MappingProxyType
-from typing import Final, Literal, cast
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
 
 from sn46.mechanism.assignment import AssignedZip
+from sn46.mechanism.drawinputs import TIERS, DrawHistory, DrawRules, Tier, ZipRow
+from sn46.mechanism.drawtable import DrawTable, Integers, LastDrawn
 from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.errors import DrawError
 from sn46.mechanism.names import ZipCode
-from sn46.mechanism.regions import region_of
+
+__all__ = [
+    "ALGORITHM",
+    "LARGE_ZIP",
+    "TIERS",
+    "Draw",
+    "DrawHistory",
+    "DrawRules",
+    "DrawTable",
+    "Taken",
+    "Tier",
+    "ZipRow",
+    "draw_order",
+    "draw_weight",
+    "draw_zipcodes",
+    "eligible_rows",
+    "market_tiers",
+    "walk_down",
+]
 
 ALGORITHM: Final = "efraimidis-spirakis/1"
-
-Tier = Literal["premium", "standard", "emerging"]
-TIERS: Final[tuple[Tier, ...]] = ("premium", "standard", "emerging")
-_PREMIUM_PERCENT = 20
-_EMERGING_PERCENT = 30
-_PREFERRED_LISTINGS = range(500, 2001)
-_COVERAGE_DAYS = 10
-_TWO_256 = 1 << 256
-_EXACT = Context(prec=60)
-_NEAR = 1e-11
-
-
-@dataclass(frozen=True)
-class ZipRow:
-    """One ZIP of the master table.
-
-    ``expected_listings`` is how many sold listings a complete scrape should find (None where no
-    figure is known), ``updated_on`` the day of that figure. ``population`` and ``property_count``
-    (housing units) are 0 where the census has none; ``home_value`` is the median in USD.
-    """
-
-    zipcode: ZipCode
-    expected_listings: int | None
-    state: str
-    city: str
-    county: str
-    latitude: float
-    longitude: float
-    population: int
-    property_count: int
-    home_value: int | None
-    updated_on: date | None
-
-
-@dataclass(frozen=True)
-class DrawRules:
-    """The owner's settings of the draw, with the defaults of mechanism 2.
-
-    Shares and tolerances are whole percent of the target. ``eligible_states`` None means all.
-    """
-
-    target_listings: int = 10_000
-    tolerance_percent: int = 10
-    min_zipcode_listings: int = 200
-    max_zipcode_listings: int = 3_000
-    cooldown_hours: int = 24
-    max_data_age_days: int = 30
-    eligible_states: frozenset[str] | None = None
-    max_state_share: int = 25
-    max_region_share: int = 50
-    tier_shares: tuple[int, int, int] = (30, 50, 20)
-    tier_tolerance: int = 10
-
-    def __post_init__(self) -> None:
-        if self.target_listings < 1:
-            raise DrawError("TARGET_LISTINGS must be at least 1.")
-        if not 0 <= self.tolerance_percent < 100:
-            raise DrawError("TOLERANCE_PERCENT must be from 0 to 99.")
-        if not 1 <= self.min_zipcode_listings <= self.max_zipcode_listings:
-            raise DrawError("MIN_ZIPCODE_LISTINGS must be from 1 to MAX_ZIPCODE_LISTINGS.")
-        if sum(self.tier_shares) != 100 or min(self.tier_shares) < 0:
-            raise DrawError("TIER_SHARES (premium/standard/emerging) must add up to 100.")
-
-    @property
-    def least(self) -> int:
-        """The smallest sum within the tolerance, in listings."""
-        return -(-self.target_listings * (100 - self.tolerance_percent) // 100)
-
-    @property
-    def most(self) -> int:
-        """The largest sum within the tolerance, in listings."""
-        return self.target_listings * (100 + self.tolerance_percent) // 100
-
-
-@dataclass(frozen=True)
-class DrawHistory:
-    """When each ZIP was last drawn (its epoch's start), and when the first draw on record was."""
-
-    last_drawn: Mapping[ZipCode, datetime] = field(default_factory=lambda: MappingProxyType({}))
-    first_draw: datetime | None = None
-
-    @classmethod
-    def of(cls, draws: Iterable[tuple[datetime, Iterable[str]]]) -> "DrawHistory":
-        """From (epoch start, ZIPs) in any order."""
-        last: dict[ZipCode, datetime] = {}
-        first: datetime | None = None
-        for start, zipcodes in draws:
-            first = start if first is None else min(first, start)
-            for zipcode in zipcodes:
-                known = last.get(cast(ZipCode, zipcode))
-                if known is None or known < start:
-                    last[cast(ZipCode, zipcode)] = start
-        return cls(MappingProxyType(last), first)
+LARGE_ZIP: Final = "large-zip"
+"""In ``relaxed``: one ZIP alone is more than the quota of its tier, state or region."""
 
 
 @dataclass(frozen=True)
@@ -128,42 +53,33 @@ class Draw:
     relaxed: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What a walk took: places of rows in the order of the walk, their sum in listings, and what
+    was relaxed, in order. ``short`` is how many listings are missing from the tolerance, 0 where
+    the walk arrived."""
+
+    places: tuple[int, ...]
+    total: int
+    relaxed: tuple[str, ...]
+    short: int
+
+
 def eligible_rows(
     rows: Iterable[ZipRow], history: DrawHistory, rules: DrawRules, epoch: Epoch
 ) -> list[ZipRow]:
     """The rows that may be drawn for this epoch."""
-    cooldown = timedelta(hours=rules.cooldown_hours)
-    oldest = epoch.start.date() - timedelta(days=rules.max_data_age_days)
-
-    def fits(row: ZipRow) -> bool:
-        if row.expected_listings is None or row.updated_on is None or row.updated_on < oldest:
-            return False
-        if not rules.min_zipcode_listings <= row.expected_listings <= rules.max_zipcode_listings:
-            return False
-        if rules.eligible_states is not None and row.state not in rules.eligible_states:
-            return False
-        last = history.last_drawn.get(row.zipcode)
-        return last is None or epoch.start - last >= cooldown
-
-    return [row for row in rows if fits(row)]
+    table = DrawTable(rows)
+    chosen = table.eligible(LastDrawn.of(table, history), rules, epoch)
+    return [table.rows[index] for index in chosen.tolist()]
 
 
 def market_tiers(rows: Sequence[ZipRow]) -> dict[ZipCode, Tier]:
     """Tiers by home value within these rows: premium the top 20 %, emerging the bottom 30 %,
     standard the rest and those whose value is unknown. Equal values are ordered by ZIP."""
-    tiers: dict[ZipCode, Tier] = {row.zipcode: "standard" for row in rows}
-    valued = sorted((row.home_value, row.zipcode) for row in rows if row.home_value is not None)
-    for _, zipcode in valued[: len(valued) * _EMERGING_PERCENT // 100]:
-        tiers[zipcode] = "emerging"
-    for _, zipcode in valued[len(valued) - len(valued) * _PREMIUM_PERCENT // 100 :]:
-        tiers[zipcode] = "premium"
-    return tiers
-
-
-def _seconds_waited(row: ZipRow, history: DrawHistory, epoch: Epoch) -> int:
-    """Seconds since the ZIP was last drawn; for one never drawn, since the first draw."""
-    since = history.last_drawn.get(row.zipcode) or history.first_draw or epoch.start
-    return max(0, int((epoch.start - since).total_seconds()))
+    table = DrawTable(rows)
+    tiers = table.tiers(np.arange(len(table)))
+    return {row.zipcode: TIERS[tier] for row, tier in zip(rows, tiers.tolist(), strict=True)}
 
 
 def draw_weight(row: ZipRow, history: DrawHistory, epoch: Epoch) -> float:
@@ -172,161 +88,171 @@ def draw_weight(row: ZipRow, history: DrawHistory, epoch: Epoch) -> float:
     Where the census knows nobody and no unit, the logarithm is taken of 3, so that the ZIP keeps
     a small positive weight.
     """
-    expected = row.expected_listings or 0
-    people = max(3, row.population + row.property_count)
-    preference = 1.0 if expected in _PREFERRED_LISTINGS else 0.5
-    days = _seconds_waited(row, history, epoch) / 86_400
-    return expected * math.log(people) * preference * (1 + (days / _COVERAGE_DAYS) ** 2)
-
-
-def _exact_key(drawn: int, row: ZipRow, history: DrawHistory, epoch: Epoch) -> Decimal:
-    """ln(u) / weight to 60 digits: correctly rounded, hence the same on every machine."""
-    expected = Decimal(row.expected_listings or 0)
-    people = Decimal(max(3, row.population + row.property_count)).ln(_EXACT)
-    halves = 2 if (row.expected_listings or 0) in _PREFERRED_LISTINGS else 1
-    seconds = Decimal(_seconds_waited(row, history, epoch))
-    days = _EXACT.divide(seconds, Decimal(86_400 * _COVERAGE_DAYS))
-    coverage = _EXACT.add(Decimal(1), _EXACT.multiply(days, days))
-    weight = _EXACT.divide(
-        _EXACT.multiply(_EXACT.multiply(_EXACT.multiply(expected, people), halves), coverage),
-        Decimal(2),
-    )
-    u = _EXACT.divide(Decimal(drawn + 1), Decimal(_TWO_256 + 1))
-    return _EXACT.divide(u.ln(_EXACT), weight)
+    table = DrawTable([row])
+    return float(table.weights(np.arange(1), LastDrawn.of(table, history), epoch)[0])
 
 
 def draw_order(
     rows: Sequence[ZipRow], history: DrawHistory, epoch: Epoch, seed: str
 ) -> list[ZipRow]:
-    """The rows in the order in which the draw looks at them: highest ln(u)/weight first.
+    """The rows in the order in which the draw looks at them: highest ln(u) / weight first, with
+    u = (int(HMAC(seed, zipcode)) + 1) / (2^256 + 1)."""
+    table = DrawTable(rows)
+    every = np.arange(len(table))
+    last = LastDrawn.of(table, history)
+    order = table.order(every, last, epoch, table.digests(every, seed))
+    return [rows[index] for index in order.tolist()]
 
-    u = (int(HMAC(seed, zipcode)) + 1) / (2^256 + 1), the seed taken as its hex text. Floating
-    point settles all but near-ties; those are settled in exact decimal arithmetic, since the last
-    bit of a logarithm differs between machines.
+
+def _within(taken: int, expected: int, most: int) -> bool:
+    """Whether a quota of ``most`` hundredths of a listing has room for a ZIP beside what is taken.
+
+    A ZIP that alone is more than the quota may be the only one of its kind: no quota is to keep
+    an eligible ZIP out for ever (decision 31).
     """
-    key_bytes = seed.encode()
-    keyed: list[tuple[float, int, ZipRow]] = []
-    for row in rows:
-        digest = hmac.digest(key_bytes, row.zipcode.encode(), hashlib.sha256)
-        drawn = int.from_bytes(digest, "big")
-        # log1p keeps the digits where u is close to 1, which is where winners are.
-        ln_u = math.log1p((drawn - _TWO_256) / (_TWO_256 + 1))
-        if drawn < _TWO_256 >> 1:
-            ln_u = math.log((drawn + 1) / (_TWO_256 + 1))
-        keyed.append((ln_u / draw_weight(row, history, epoch), drawn, row))
-    keyed.sort(key=lambda item: (-item[0], item[2].zipcode))
-    return _settle_near_ties(keyed, history, epoch)
-
-
-def _settle_near_ties(
-    keyed: list[tuple[float, int, ZipRow]], history: DrawHistory, epoch: Epoch
-) -> list[ZipRow]:
-    ordered: list[ZipRow] = []
-    start = 0
-    for end in range(1, len(keyed) + 1):
-        if end < len(keyed) and keyed[end - 1][0] - keyed[end][0] <= -_NEAR * keyed[end][0]:
-            continue
-        run = keyed[start:end]
-        if len(run) > 1:
-            run.sort(key=lambda i: (-_exact_key(i[1], i[2], history, epoch), i[2].zipcode))
-        ordered.extend(row for _, _, row in run)
-        start = end
-    return ordered
+    return (taken + expected) * 100 <= most or not taken
 
 
 class _Walk:
-    """One walk down the order: what is taken so far and which quotas still bind."""
+    """One walk down the order: what is taken so far and which quotas still bind.
 
-    def __init__(self, rules: DrawRules, tiers: Mapping[ZipCode, Tier]) -> None:
-        self.rules = rules
+    Sums of tiers, states and regions are compared in hundredths of a listing, so that percents
+    of the target are whole numbers.
+    """
+
+    def __init__(self, table: DrawTable, rules: DrawRules, tiers: Sequence[int]) -> None:
+        self.expected = table.expected_numbers
+        self.states = table.states
+        self.regions = table.regions
         self.tiers = tiers
-        self.taken: dict[ZipCode, ZipRow] = {}
+        self.taken: dict[int, None] = {}
         self.total = 0
         self.by_state: dict[str, int] = defaultdict(int)
         self.by_region: dict[str, int] = defaultdict(int)
-        self.by_tier: dict[Tier, int] = dict.fromkeys(TIERS, 0)
+        self.by_tier = [0] * len(TIERS)
         self.tier_quotas = True
         self.area_quotas = True
+        target = self.target = rules.target_listings
+        around = rules.tier_tolerance
+        self.tier_least = [max(0, share - around) * target for share in rules.tier_shares]
+        self.tier_most = [(share + around) * target for share in rules.tier_shares]
+        self.most, self.least = rules.most, rules.least
+        self.smallest = rules.min_zipcode_listings * 100
+        self.state_most = rules.max_state_share * target
+        self.region_most = rules.max_region_share * target
 
-    def _tier_bounds(self, tier: Tier) -> tuple[int, int]:
-        """Least and most hundredths of listings of a tier."""
-        share = self.rules.tier_shares[TIERS.index(tier)]
-        around = self.rules.tier_tolerance
-        target = self.rules.target_listings
-        return max(0, share - around) * target, (share + around) * target
-
-    def _missing(self, tier: Tier) -> int:
+    def _missing(self, tier: int) -> int:
         """Hundredths of listings that a tier still needs to reach its least share."""
-        return max(0, self._tier_bounds(tier)[0] - self.by_tier[tier] * 100)
+        return max(0, self.tier_least[tier] - self.by_tier[tier] * 100)
 
-    def _tier_allows(self, row: ZipRow, expected: int) -> bool:
-        tier = self.tiers[row.zipcode]
-        if (self.by_tier[tier] + expected) * 100 > self._tier_bounds(tier)[1]:
+    def _tier_allows(self, place: int) -> bool:
+        """Whether the tier has room, and what tiers would still miss fits into the tolerance. A
+        tier that misses little needs a whole ZIP all the same."""
+        tier, expected = self.tiers[place], self.expected[place]
+        if not _within(self.by_tier[tier], expected, self.tier_most[tier]):
             return False
-        reserved = sum(self._missing(other) for other in TIERS if other != tier)
-        return (self.total + expected) * 100 + reserved <= self.rules.most * 100
+        reserved = 0
+        for other in range(len(TIERS)):
+            missing = self._missing(other) - (expected * 100 if other == tier else 0)
+            reserved += max(missing, self.smallest) if missing > 0 else 0
+        return (self.total + expected) * 100 + reserved <= self.most * 100
 
-    def _areas_allow(self, row: ZipRow, expected: int) -> bool:
-        rules = self.rules
-        state = (self.by_state[row.state] + expected) * 100
-        region = (self.by_region[region_of(row.state)] + expected) * 100
-        return (
-            state <= rules.max_state_share * rules.target_listings
-            and region <= rules.max_region_share * rules.target_listings
+    def _areas_allow(self, place: int) -> bool:
+        expected = self.expected[place]
+        state, region = self.by_state[self.states[place]], self.by_region[self.regions[place]]
+        return _within(state, expected, self.state_most) and _within(
+            region, expected, self.region_most
         )
 
-    def admits(self, row: ZipRow) -> bool:
-        expected = row.expected_listings or 0
-        if row.zipcode in self.taken or self.total + expected > self.rules.most:
+    def relaxed(self) -> tuple[str, ...]:
+        """What the draw gave up, in order. ``LARGE_ZIP`` stands last: one ZIP alone is more than
+        the quota of its tier, state or region."""
+        names = () if self.tier_quotas else ("tiers",)
+        if not self.area_quotas:
+            return (*names, "regions", "states")
+        over = any(sum_ * 100 > self.state_most for sum_ in self.by_state.values())
+        over = over or any(sum_ * 100 > self.region_most for sum_ in self.by_region.values())
+        if self.tier_quotas:
+            pairs = zip(self.by_tier, self.tier_most, strict=True)
+            over = over or any(sum_ * 100 > most for sum_, most in pairs)
+        return (*names, LARGE_ZIP) if over else names
+
+    def admits(self, place: int) -> bool:
+        if self.total + self.expected[place] > self.most or place in self.taken:
             return False
-        if self.tier_quotas and not self._tier_allows(row, expected):
+        if self.tier_quotas and not self._tier_allows(place):
             return False
-        return not self.area_quotas or self._areas_allow(row, expected)
+        return not self.area_quotas or self._areas_allow(place)
 
     def satisfied(self) -> bool:
         """Within the tolerance, and every quota that binds from below is met."""
-        if self.total < self.rules.least:
+        if self.total < self.least:
             return False
-        return not self.tier_quotas or not any(self._missing(tier) for tier in TIERS)
+        return not self.tier_quotas or not any(map(self._missing, range(len(TIERS))))
 
-    def closer_with(self, row: ZipRow) -> bool:
-        target = self.rules.target_listings
-        with_row = abs(self.total + (row.expected_listings or 0) - target)
-        return with_row < abs(self.total - target)
+    def closer_with(self, place: int) -> bool:
+        return abs(self.total + self.expected[place] - self.target) < abs(self.total - self.target)
 
-    def needed(self, row: ZipRow) -> bool:
+    def needed(self, place: int) -> bool:
         """Whether the row is worth taking although the sum is already within the tolerance."""
-        if self.total < self.rules.least or self.closer_with(row):
+        if self.total < self.least or self.closer_with(place):
             return True
-        return self.tier_quotas and self._missing(self.tiers[row.zipcode]) > 0
+        return self.tier_quotas and self._missing(self.tiers[place]) > 0
 
-    def take(self, row: ZipRow) -> None:
-        expected = row.expected_listings or 0
-        self.taken[row.zipcode] = row
+    def take(self, place: int) -> None:
+        expected = self.expected[place]
+        self.taken[place] = None
         self.total += expected
-        self.by_state[row.state] += expected
-        self.by_region[region_of(row.state)] += expected
-        self.by_tier[self.tiers[row.zipcode]] += expected
+        self.by_state[self.states[place]] += expected
+        self.by_region[self.regions[place]] += expected
+        self.by_tier[self.tiers[place]] += expected
 
-    def down(self, order: Sequence[ZipRow]) -> bool:
+    def down(self, order: Sequence[int]) -> bool:
         """Walk the whole order, or to the point where the draw is complete."""
-        for row in order:
-            if not self.admits(row):
+        for place in order:
+            if not self.admits(place):
                 continue
-            if self.needed(row):
-                self.take(row)
+            if self.needed(place):
+                self.take(place)
             elif self.satisfied():
                 return True
         return self.satisfied()
 
 
+def walk_down(table: DrawTable, order: Integers, tiers: Sequence[int], rules: DrawRules) -> Taken:
+    """Walk down an order of rows, and again with quotas relaxed where that ends short.
+
+    Args:
+        table: the rows.
+        order: places of eligible rows, first those to look at first.
+        tiers: each row's tier as its place in ``TIERS``.
+        rules: the owner's settings.
+    """
+    walk = _Walk(table, rules, tiers)
+    places: list[int] = order.tolist()
+    done = walk.down(places)
+    if not done:
+        walk.tier_quotas = False
+        done = walk.down(places)
+    if not done:
+        walk.area_quotas = False
+        done = walk.down(places)
+    short = 0 if done else rules.least - walk.total
+    return Taken(tuple(walk.taken), walk.total, walk.relaxed(), short)
+
+
 def draw_zipcodes(
-    rows: Sequence[ZipRow], history: DrawHistory, rules: DrawRules, epoch: Epoch, seed: str
+    rows: Sequence[ZipRow] | DrawTable,
+    history: DrawHistory,
+    rules: DrawRules,
+    epoch: Epoch,
+    seed: str,
 ) -> Draw:
     """Draw an epoch's ZIPs.
 
     Args:
-        rows: the master table, in any order.
+        rows: the master table, in any order. Who draws from it often makes a ``DrawTable`` of it
+            once.
         history: when ZIPs were drawn before this epoch.
         rules: the owner's settings.
         epoch: the epoch that the draw is for; it settles cooldown, data age and coverage.
@@ -335,27 +261,25 @@ def draw_zipcodes(
     Raises:
         DrawError: where the eligible ZIPs cannot add up to the target within the tolerance.
     """
-    eligible = eligible_rows(rows, history, rules, epoch)
-    walk = _Walk(rules, market_tiers(eligible))
-    order = draw_order(eligible, history, epoch, seed)
-    relaxed: list[str] = []
-    done = walk.down(order)
-    if not done:
-        walk.tier_quotas = False
-        relaxed.append("tiers")
-        done = walk.down(order)
-    if not done:
-        walk.area_quotas = False
-        relaxed += ["regions", "states"]
-        done = walk.down(order)
-    if not done:
+    if isinstance(rows, DrawTable):
+        table = rows
+    else:
+        # For a single draw, columns are only worth making of rows that have a chance.
+        low, high = rules.min_zipcode_listings, rules.max_zipcode_listings
+        table = DrawTable([row for row in rows if low <= (row.expected_listings or 0) <= high])
+    last = LastDrawn.of(table, history)
+    chosen = table.eligible(last, rules, epoch)
+    tiers: list[int] = table.tiers(chosen).tolist()
+    order = table.order(chosen, last, epoch, table.digests(chosen, seed))
+    taken = walk_down(table, order, tiers, rules)
+    if taken.short:
         raise DrawError(
-            f"No draw for {epoch.id}: {len(eligible)} ZIPs are eligible and the draw reached "
-            f"{walk.total} of the {rules.least} listings that it needs, {rules.least - walk.total} "
+            f"No draw for {epoch.id}: {len(chosen)} ZIPs are eligible and the draw reached "
+            f"{taken.total} of the {rules.least} listings that it needs, {taken.short} "
             "short. Lower TARGET_LISTINGS, MIN_ZIPCODE_LISTINGS or COOLDOWN_HOURS, or import "
             "fresh figures."
         )
-    chosen = sorted(walk.taken.values(), key=lambda row: row.zipcode)
+    drawn = sorted(((table.rows[p], tiers[p]) for p in taken.places), key=lambda d: d[0].zipcode)
     zipcodes = tuple(
         AssignedZip(
             zipcode=row.zipcode,
@@ -363,10 +287,10 @@ def draw_zipcodes(
             state=row.state,
             city=row.city,
             county=row.county,
-            market_tier=walk.tiers[row.zipcode],
+            market_tier=TIERS[tier],
             latitude=row.latitude,
             longitude=row.longitude,
         )
-        for row in chosen
+        for row, tier in drawn
     )
-    return Draw(zipcodes, walk.total, len(eligible), tuple(relaxed))
+    return Draw(zipcodes, taken.total, len(chosen), taken.relaxed)
