@@ -334,7 +334,11 @@ class ApiClient:
 
 
 def _may_pass(error: ApiError) -> bool:
-    """Whether a refusal is over after its Retry-After: a limit, or a deadline about to pass."""
+    """Whether a refusal is over after a while: a limit, or a deadline about to pass. No nonce is
+    used twice here, so one that was seen before was repeated on its way, by a proxy whose first
+    server died over it: signed anew it is welcome."""
+    if error.code == "replayed_request":
+        return True
     return error.status == 429 or (error.status == 409 and error.retry_after is not None)
 
 

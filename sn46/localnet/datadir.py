@@ -5,7 +5,7 @@ lock            held while a network runs here
 chain.sqlite    the chain
 wallets/        all keys
 s3/             the S3 server's objects
-api/, NAME/     the state of each service
+api/, NAME/     the state of each service; with replicas also postgres/, valkey/ and caddy/
 logs/NAME.log   what each service says
 status/NAME.json  what each service does
 """
@@ -15,11 +15,12 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 from sn46.localnet.errors import DataDirError
 
@@ -35,6 +36,7 @@ class NetworkFile:
     netuid: int
     epoch_seconds: int
     ports: Mapping[str, int] = field(default_factory=dict[str, int])
+    database: Literal["sqlite", "postgresql"] = "sqlite"
     format: int = _FORMAT
 
 
@@ -91,6 +93,13 @@ class DataDir:
         folder = self.path / service
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
+
+    def let_pass(self, group: int) -> None:
+        """Let a group through to a folder of its own in here. It can list nothing."""
+        info = self.path.stat()
+        if not info.st_mode & stat.S_IXOTH:
+            os.chown(self.path, -1, group)
+            self.path.chmod(stat.S_IMODE(info.st_mode) | stat.S_IXGRP)
 
     def __enter__(self) -> Self:
         try:

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import TypeVar
 
 import httpx
 
@@ -16,13 +17,15 @@ from sn46.chain.base import Chain
 from sn46.chain.connect import open_chain
 from sn46.client.api import ApiClient
 from sn46.clock import Clock
+from sn46.localnet.accounts import check_reach
 from sn46.localnet.datadir import DataDir, NetworkFile, write_private
 from sn46.localnet.errors import DataDirError, LocalnetError
 from sn46.localnet.options import Chaos, LocalnetOptions
 from sn46.localnet.people import NETUID, People, Person, make_people, settle
-from sn46.localnet.plan import Plan
+from sn46.localnet.plan import Plan, api_names, base_environment
 from sn46.localnet.portal import expected_counts
 from sn46.localnet.ports import choose_ports
+from sn46.localnet.postgresservice import PostgresService
 from sn46.localnet.results import ASKING_FAILED, EpochResult, Observer
 from sn46.localnet.service import Event, ProcessService, ProcessSpec, Service
 from sn46.localnet.status import Status, read_status
@@ -48,6 +51,9 @@ _SHORTEST_FIRST = timedelta(seconds=40)
 """What the miners need of a first epoch that is joined while it runs."""
 
 _BUSY_PHASES = ("quick validation", "checking", "waiting for evidence")
+
+
+_S = TypeVar("_S", bound=Service)
 
 
 class _Stopped(Exception):
@@ -97,7 +103,7 @@ class Network:
         """End all processes at once, without asking."""
         for service in self._services:
             if isinstance(service, ProcessService):
-                service.kill()
+                service.kill(service.spec.orphan_signal)
 
     # Starting -------------------------------------------------------------------------------
 
@@ -122,10 +128,18 @@ class Network:
             asyncio.to_thread(self._write_zipcodes),
             self._until_ready("s3", lambda: _is_set_up(store)),
         )
-        first = self._first_epoch(len(people.miners) + len(people.validators) + 1)
-        self._start_process(plan.api(store.server.access, first.start))
+        if plan.is_replicated:
+            await self._start_shared(plan)
+        first = self._first_epoch(len(people.miners) + len(people.validators) + len(plan.apis))
+        for name in plan.apis:
+            self._start_process(plan.api(name, store.server.access, first.start))
+        if plan.is_replicated:
+            self._start_process(plan.caddy())
         async with self._opened(plan, store) as observer:
-            await self._until_answers("api", f"{plan.api_url}/readyz")
+            for name in plan.apis:
+                await self._until_answers(name, f"http://{plan.address(name)}/readyz")
+            if plan.is_replicated:
+                await self._until_answers("caddy", f"{plan.api_url}/readyz")
             await self._until_answers("portal", f"{plan.portal_url}/health")
             self._say(f"The API answers at {plan.api_url}, the portal at {plan.portal_url}")
             validators = self._start_people(plan)
@@ -145,14 +159,25 @@ class Network:
                 f"{self.data.path} holds a network with epochs of {known.epoch_seconds} seconds. "
                 f"Go on with --epoch-seconds {known.epoch_seconds}, or choose another --data-dir."
             )
+        database = "sqlite" if options.replicas == 1 else "postgresql"
+        if known and known.database != database:
+            raise DataDirError(
+                f"{self.data.path} holds a network whose API keeps its epochs in "
+                + (
+                    "an SQLite file. Go on with --replicas 1, or choose another --data-dir."
+                    if known.database == "sqlite"
+                    else "PostgreSQL. Go on with --replicas 2, or choose another --data-dir."
+                )
+            )
         wanted = {"api": options.api_port, "portal": options.portal_port}
         network = NetworkFile(
             seed=seed,
             secret_key=hmac_hex(seed.encode(), "sn46 local network"),
             netuid=NETUID,
             epoch_seconds=options.epoch_seconds,
+            database=database,
             ports=choose_ports(
-                ("api", "portal"),
+                ("api", "portal", *_shared_ports(options.replicas)),
                 wanted={name: port for name, port in wanted.items() if port is not None},
                 remembered=known.ports if known else {},
             ),
@@ -160,6 +185,19 @@ class Network:
         self.data.write(network)
         self._say(f"Seed {seed}")
         return network
+
+    async def _start_shared(self, plan: Plan) -> None:
+        """Start what the API's replicas share."""
+        self._say("Starting PostgreSQL and Valkey")
+        postgres, valkey = plan.postgres(), plan.valkey()
+        service = PostgresService(postgres, base_environment(), self._event)
+        if service.account is not None:
+            self.data.let_pass(service.account.gid)
+            check_reach(service.account, postgres.folder)
+        self._start(service)
+        self._start_process(valkey.prepare(base_environment()))
+        await self._until_ready("postgres", postgres.is_up)
+        await self._until_ready("valkey", valkey.is_up)
 
     def _s3_server(self) -> SeaweedServer:
         return SeaweedServer(self.data.path / "s3", port=self.options.s3_port)
@@ -196,16 +234,13 @@ class Network:
         self._say(f"Started {len(validators)} validators and {len(plan.people.miners)} miners")
         return late
 
-    def _start(self, service: StoreService) -> StoreService:
+    def _start(self, service: _S) -> _S:
         self._services.append(service)
         service.start()
         return service
 
     def _start_process(self, spec: ProcessSpec) -> ProcessService:
-        service = ProcessService(spec, self._event)
-        self._services.append(service)
-        service.start()
-        return service
+        return self._start(ProcessService(spec, self._event))
 
     # Waiting --------------------------------------------------------------------------------
 
@@ -282,6 +317,8 @@ class Network:
             helpers.append(asyncio.create_task(self._start_late(plan, first, late)))
         if Chaos.KILL_VALIDATOR in self.options.chaos:
             helpers.append(asyncio.create_task(self._kill_validator(plan, first)))
+        if Chaos.KILL_REPLICA in self.options.chaos:
+            helpers.append(asyncio.create_task(self._kill_replica(plan, first)))
         epoch = first
         try:
             while self.options.epochs is None or len(self.results) < self.options.epochs:
@@ -351,10 +388,25 @@ class Network:
             status = read_status(file)
             if status.epoch_id == first.id and status.phase in _BUSY_PHASES:
                 break
+        pid = self._kill(victim.name)
+        self._say(f"Killed {victim.name} (process {pid}) during “{status.phase}”")
+
+    async def _kill_replica(self, plan: Plan, first: Epoch) -> None:
+        victim = plan.apis[-1]
+        while self.clock.now() < first.start + first.length / 4:
+            await self.clock.sleep(timedelta(seconds=0.05))
+        pid, killed_at = self._kill(victim), self.clock.now()
+        self._say(f"Killed {victim} (process {pid}) while the miners are at work")
+        await self._until_answers(victim, f"http://{plan.address(victim)}/readyz")
+        seconds = (self.clock.now() - killed_at).total_seconds()
+        self._say(f"{victim} is fit again, {seconds:.1f} s after it was killed")
+
+    def _kill(self, name: str) -> int | None:
+        """Kill a service's process. Returns its id, None where it did not run."""
         for service in self._services:
-            if service.name == victim.name and isinstance(service, ProcessService):
-                pid = service.kill()
-                self._say(f"Killed {victim.name} (process {pid}) during “{status.phase}”")
+            if service.name == name and isinstance(service, ProcessService):
+                return service.kill()
+        return None
 
     # Showing --------------------------------------------------------------------------------
 
@@ -377,7 +429,7 @@ class Network:
         return Picture(
             now=now,
             headline=headline(now, first, epoch_at(now, self.options.epoch_seconds)),
-            services=[(name, state[name]) for name in ("s3", "api", "portal")],
+            services=[(name, state[name]) for name in plan.infrastructure],
             miners=[s for person in people.miners if (s := seen(person))],
             validators=[s for person in people.validators if (s := seen(person))],
         )
@@ -415,11 +467,26 @@ class Network:
         """Those who ask first, those who answer last."""
         if self._services:
             self._say("Stopping")
-        infrastructure = ("s3", "api", "portal")
-        people = [s for s in self._services if s.name not in infrastructure]
-        await asyncio.gather(*(service.stop() for service in people))
-        for name in ("api", "portal", "s3"):
-            await asyncio.gather(*(s.stop() for s in self._services if s.name == name))
+        stages = {name: number for number, names in enumerate(_STOPPED_LAST) for name in names}
+        for stage in range(-1, len(_STOPPED_LAST)):
+            await asyncio.gather(
+                *(s.stop() for s in self._services if stages.get(_kind(s.name), -1) == stage)
+            )
+
+
+_STOPPED_LAST = (("caddy",), ("api",), ("portal", "valkey", "postgres"), ("s3",))
+"""The infrastructure, in the order in which it is stopped; replicas are all ``api``."""
+
+
+def _kind(name: str) -> str:
+    return "api" if name.startswith("api-") else name
+
+
+def _shared_ports(replicas: int) -> tuple[str, ...]:
+    """Services with a port that stand behind the API's address."""
+    if replicas == 1:
+        return ()
+    return ("postgres", "valkey", *api_names(replicas))
 
 
 async def _is_set_up(store: StoreService) -> bool:

@@ -13,6 +13,7 @@ from sn46.mechanism.epochs import check_epoch_seconds
 from sn46.mechanism.errors import EpochError
 
 MAX_VALIDATORS = 16
+MAX_REPLICAS = 8
 MAX_MINERS = 200
 """A miner has its own address 127.0.1.k, and k ends at 254."""
 
@@ -26,6 +27,9 @@ class Chaos(StrEnum):
     LATE_VALIDATOR = "late-validator"
     """The second validator (the only one, where there is one) starts an epoch late."""
 
+    KILL_REPLICA = "kill-replica"
+    """The last of the API's replicas is killed (SIGKILL) while the miners are at work."""
+
 
 @dataclass(frozen=True)
 class LocalnetOptions:
@@ -34,6 +38,8 @@ class LocalnetOptions:
     Args:
         epochs: how many epochs to run; None goes on until Ctrl-C.
         miners: strategy names, each may stand more than once; empty takes every strategy once.
+        replicas: how many API servers; one stands alone on SQLite, more stand behind Caddy on
+            PostgreSQL and Valkey.
         target_listings: how many homes an epoch's ZIPs should hold together.
         seed: from which wallets and draws follow; None takes the data directory's, or a new one.
         data_dir: what is kept and found again; None takes a fresh one that is removed at the end.
@@ -45,6 +51,7 @@ class LocalnetOptions:
     epochs: int | None = None
     epoch_seconds: int = defaults.EPOCH_SECONDS
     validators: int = defaults.VALIDATORS
+    replicas: int = 1
     miners: tuple[str, ...] = ()
     target_listings: int = defaults.TARGET_LISTINGS
     seed: str | None = None
@@ -65,6 +72,10 @@ class LocalnetOptions:
             raise OptionError("--epochs must be 1 or more; leave it out to run until Ctrl-C.")
         if not 1 <= self.validators <= MAX_VALIDATORS:
             raise OptionError(f"--validators must be between 1 and {MAX_VALIDATORS}.")
+        if not 1 <= self.replicas <= MAX_REPLICAS:
+            raise OptionError(f"--replicas must be between 1 and {MAX_REPLICAS}.")
+        if Chaos.KILL_REPLICA in self.chaos and self.replicas < 2:
+            raise OptionError("--chaos kill-replica needs --replicas 2 or more.")
         if self.target_listings < 1:
             raise OptionError("--target-listings must be 1 or more.")
         if self.seed == "":

@@ -7,11 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import sn46
+from sn46.localnet.caddyservice import caddy_spec
 from sn46.localnet.datadir import DataDir, NetworkFile
 from sn46.localnet.options import LocalnetOptions
 from sn46.localnet.people import NETUID, Miner, People, Person
 from sn46.localnet.ports import HOST, own_address
+from sn46.localnet.postgresservice import Postgres
 from sn46.localnet.service import ProcessSpec
+from sn46.localnet.valkeyservice import Valkey
+from sn46.mechanism.canonical import hmac_hex
 from sn46.mechanism.times import format_time
 from sn46.store.s3 import S3Access
 
@@ -64,6 +68,26 @@ class Plan:
     def chain_endpoint(self) -> str:
         return f"local:{self.data.chain}"
 
+    @property
+    def apis(self) -> tuple[str, ...]:
+        """The names of the API servers."""
+        return api_names(self.options.replicas)
+
+    @property
+    def is_replicated(self) -> bool:
+        return self.options.replicas > 1
+
+    @property
+    def infrastructure(self) -> tuple[str, ...]:
+        """The services that miners and validators need, in the order in which they start."""
+        if not self.is_replicated:
+            return ("s3", "api", "portal")
+        return ("s3", "postgres", "valkey", *self.apis, "caddy", "portal")
+
+    def address(self, name: str) -> str:
+        """HOST:PORT of a service."""
+        return f"{HOST}:{self.network.ports[name]}"
+
     def client_rules(self) -> dict[str, dict[str, float]]:
         """What the portal is to refuse to whom."""
         return {
@@ -79,8 +103,33 @@ class Plan:
         )  # fmt: skip
         return self._spec("portal", "sn46.localnet.portal", arguments, {})
 
-    def api(self, s3: S3Access, genesis: datetime) -> ProcessSpec:
-        """The API server, whose first epoch starts at ``genesis``."""
+    def postgres(self) -> Postgres:
+        return Postgres(
+            folder=self.data.of("postgres"),
+            port=self.network.ports["postgres"],
+            password=self._password("postgres"),
+            log=self.data.logs / "postgres.log",
+        )
+
+    def valkey(self) -> Valkey:
+        return Valkey(
+            folder=self.data.of("valkey"),
+            port=self.network.ports["valkey"],
+            password=self._password("valkey"),
+            log=self.data.logs / "valkey.log",
+        )
+
+    def caddy(self) -> ProcessSpec:
+        return caddy_spec(
+            self.data.of("caddy"),
+            self.network.ports["api"],
+            [self.address(name) for name in self.apis],
+            base_environment(),
+            self.data.logs / "caddy.log",
+        )
+
+    def api(self, name: str, s3: S3Access, genesis: datetime) -> ProcessSpec:
+        """One of the API servers, whose first epoch starts at ``genesis``."""
         options = self.options
         settings = {
             **_LIMITS,
@@ -99,8 +148,8 @@ class Plan:
             # One machine, one clock, one store: nothing is on its way for long.
             "SNAPSHOT_SETTLE_SECONDS": "2",
             "HOST": HOST,
-            "PORT": str(self.network.ports["api"]),
-            "DATABASE_URL": f"sqlite+aiosqlite:///{self.data.of('api') / 'api.db'}",
+            "PORT": str(self.network.ports[name]),
+            **self._shared(),
             "CHAIN_ENDPOINT": self.chain_endpoint,
             "NETUID": str(NETUID),
             "S3_ENDPOINT_URL": s3.endpoint,
@@ -109,7 +158,21 @@ class Plan:
             "S3_SECRET_KEY": s3.secret_key,
             "ZIPCODE_TABLE": str(self.data.zipcodes),
         }
-        return self._spec("api", "sn46", ("api",), settings)
+        return self._spec(name, "sn46", ("api",), settings)
+
+    def _shared(self) -> dict[str, str]:
+        """Where API servers keep what they know."""
+        if not self.is_replicated:
+            return {"DATABASE_URL": f"sqlite+aiosqlite:///{self.data.of('api') / 'api.db'}"}
+        return {
+            "DATABASE_URL": self.postgres().url,
+            "LIMITS_STORAGE": self.valkey().url,
+            # Caddy is on this machine, and says whom it speaks for.
+            "TRUSTED_PROXIES": f"{HOST}/32",
+        }
+
+    def _password(self, service: str) -> str:
+        return hmac_hex(self.network.secret_key.encode(), f"sn46 local network, {service}")
 
     def validator(self, person: Person) -> ProcessSpec:
         number = self.people.validators.index(person) + 1
@@ -157,13 +220,18 @@ class Plan:
     ) -> ProcessSpec:
         return ProcessSpec(
             name=name,
-            module=module,
+            program=module,
             arguments=arguments,
-            environment={**_base_environment(), **settings},
+            environment={**base_environment(), **settings},
             # A folder without a .env: settings come from here alone.
             folder=self.data.of(name),
             log=self.data.logs / f"{name}.log",
         )
+
+
+def api_names(count: int) -> tuple[str, ...]:
+    """The names of so many API servers."""
+    return ("api",) if count == 1 else tuple(f"api-{n}" for n in range(1, count + 1))
 
 
 def _from_address(group: int, number: int) -> dict[str, str]:
@@ -172,7 +240,8 @@ def _from_address(group: int, number: int) -> dict[str, str]:
     return {"SOURCE_ADDRESS": address} if address else {}
 
 
-def _base_environment() -> dict[str, str]:
+def base_environment() -> dict[str, str]:
+    """What every service gets."""
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     package_root = str(Path(sn46.__file__).parent.parent)
     return {

@@ -1,8 +1,8 @@
 """Services that are kept running: started again when they die, and said so.
 
 A ``Service`` is either an operating-system process (``ProcessService``) or something with a
-process of its own inside (``store.StoreService``). All of them die with the supervisor, also where
-that is killed.
+process of its own inside (``storeservice.StoreService``). All of them die with the supervisor, also
+where that is killed.
 """
 
 import asyncio
@@ -126,26 +126,46 @@ class Service(ABC):
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """A Python module to keep running.
+    """A program to keep running.
 
     Args:
+        program: a Python module, or a program of the system by its absolute path.
         environment: all of it; nothing is inherited.
         folder: its working directory.
         log: the file that gets its output, appended to.
-        stop_seconds: how long it may take to end by itself after SIGTERM.
+        stop_seconds: how long it may take to end by itself after ``stop_signal``.
+        orphan_signal: what the kernel sends it when the supervisor is gone.
+        user: who it runs as, as UID:GID; None is who the supervisor is.
     """
 
     name: str
-    module: str
+    program: str
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
     folder: Path
     log: Path
     stop_seconds: float = 8.0
+    stop_signal: signal.Signals = signal.SIGTERM
+    orphan_signal: signal.Signals = signal.SIGKILL
+    user: str | None = None
+
+    def command(self) -> list[str]:
+        """What to run from this process, so that it ends with it."""
+        return launched(
+            self.program, *self.arguments, orphan_signal=self.orphan_signal, user=self.user
+        )
+
+
+def launched(
+    *command: str, orphan_signal: signal.Signals = signal.SIGKILL, user: str | None = None
+) -> list[str]:
+    """A command that ends with this process; the thread that runs it must live as long."""
+    options = ["--signal", str(int(orphan_signal)), *(("--user", user) if user else ())]
+    return [sys.executable, "-m", "sn46.localnet.launch", *options, str(os.getpid()), *command]
 
 
 class ProcessService(Service):
-    """A Python module in a process and process group of its own."""
+    """A program in a process and process group of its own."""
 
     def __init__(self, spec: ProcessSpec, report: Report, backoff: Backoff | None = None) -> None:
         super().__init__(spec.name, report, backoff)
@@ -159,13 +179,13 @@ class ProcessService(Service):
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
-    def kill(self) -> int | None:
-        """SIGKILL the process as an operating system does when memory runs out; it is then
-        started again as after any death. Returns the process id, None where it did not run."""
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> int | None:
+        """End the process as an operating system does when memory runs out; it is then started
+        again as after any death. Returns the process id, None where it did not run."""
         process = self._process
         if process is None or process.poll() is not None:
             return None
-        process.kill()
+        process.send_signal(number)
         return process.pid
 
     async def _run(self) -> Death | None:
@@ -190,15 +210,14 @@ class ProcessService(Service):
     def _spawn(self) -> subprocess.Popen[bytes]:
         spec = self.spec
         return subprocess.Popen(
-            [sys.executable, "-m", "sn46.localnet.launch", str(os.getpid()), spec.module,
-             *spec.arguments],
+            spec.command(),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             cwd=spec.folder, env=dict(spec.environment), start_new_session=True,
         )  # fmt: skip
 
     async def _end(self, process: subprocess.Popen[bytes]) -> None:
-        """SIGTERM, and SIGKILL where that is not heeded in time."""
-        process.terminate()
+        """Ask it to end, and SIGKILL where that is not heeded in time."""
+        process.send_signal(self.spec.stop_signal)
         deadline = time.monotonic() + self.spec.stop_seconds
         while process.poll() is None:
             if time.monotonic() >= deadline:

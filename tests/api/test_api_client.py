@@ -132,6 +132,16 @@ async def test_a_retry_after_is_waited_for_unless_it_is_long(world: World) -> No
     assert (refused.value.retry_after, len(heads)) == (3000, 1)
 
 
+async def test_what_a_proxy_repeated_is_signed_anew(world: World) -> None:
+    replayed = answer(401, {"code": "replayed_request", "detail": "seen"})
+    async with talking(world, [replayed, answer(200, {})], SleepLog()) as (client, heads):
+        assert await client.stats() == {}
+    nonces = {
+        line for head in heads for line in head.splitlines() if "bittensor-nonce" in line.lower()
+    }
+    assert len(nonces) == 2
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
 async def test_refusals_are_not_repeated(world: World, status: int) -> None:
     clock = SleepLog()

@@ -1,7 +1,9 @@
 """Small services to keep running."""
 
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,15 @@ def events() -> list[Event]:
 
 
 @pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A new folder that other accounts may pass through, unlike a test's own."""
+    folder = Path(tempfile.mkdtemp(prefix="sn46-test-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
 def make_spec(tmp_path: Path) -> Callable[..., ProcessSpec]:
     """A service whose module is the given source."""
 
@@ -23,7 +34,7 @@ def make_spec(tmp_path: Path) -> Callable[..., ProcessSpec]:
         (tmp_path / f"{name}_module.py").write_text(source)
         return ProcessSpec(
             name=name,
-            module=f"{name}_module",
+            program=f"{name}_module",
             arguments=(str(tmp_path),),
             environment=environment(PYTHONPATH=f"{tmp_path}{os.pathsep}{PACKAGE_ROOT}"),
             folder=tmp_path,

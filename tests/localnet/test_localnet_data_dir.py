@@ -1,6 +1,7 @@
 """A data directory belongs to one network at a time, and remembers it."""
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -27,6 +28,16 @@ def test_a_named_one_is_kept_and_remembers(tmp_path: Path) -> None:
         assert stat.S_IMODE((data.path / "network.json").stat().st_mode) == 0o600
     with DataDir(tmp_path / "net") as data:
         assert data.read() == NETWORK
+
+
+def test_a_group_may_pass_and_see_nothing(tmp_path: Path) -> None:
+    with DataDir(tmp_path / "net") as data:
+        data.let_pass(os.getgid())
+        assert stat.S_IMODE(data.path.stat().st_mode) == 0o710
+        assert stat.S_IMODE(data.logs.stat().st_mode) == 0o700
+        data.path.chmod(0o755)
+        data.let_pass(os.getgid())
+        assert stat.S_IMODE(data.path.stat().st_mode) == 0o755
 
 
 def test_an_unnamed_one_is_removed_unless_kept(

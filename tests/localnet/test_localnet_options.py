@@ -3,7 +3,7 @@
 import pytest
 
 from sn46.localnet.errors import OptionError
-from sn46.localnet.options import LocalnetOptions, parse_miners
+from sn46.localnet.options import Chaos, LocalnetOptions, parse_miners
 from sn46.localnet.strategies import STRATEGIES
 
 
@@ -22,6 +22,9 @@ def test_by_default_every_strategy_once_and_three_validators() -> None:
         ({"epoch_seconds": 7000}, "divide a day"),
         ({"validators": 0}, "--validators"),
         ({"validators": 17}, "--validators"),
+        ({"replicas": 0}, "--replicas"),
+        ({"replicas": 9}, "--replicas"),
+        ({"chaos": frozenset({Chaos.KILL_REPLICA})}, "needs --replicas 2"),
         ({"target_listings": 0}, "--target-listings"),
         ({"seed": ""}, "--seed"),
         ({"miners": ("honest",) * 201}, "200"),

@@ -10,16 +10,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from localnet_helpers import is_alive
+from localnet_helpers import Command, is_alive, wait
 
 from sn46.localnet.portal.faults import ClientRule, FaultPlan
 from sn46.localnet.results import weights_agree
@@ -33,39 +31,6 @@ SEED = "a seed for tests"
 SECONDS = "60"
 
 
-class Command:
-    """``sn46 localnet`` in a process, and all processes below it that were ever seen."""
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        self.log = folder / "output.txt"
-        self.pids: set[int] = set()
-        with open(self.log, "w") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "sn46", "localnet", *arguments],
-                cwd=folder, stdout=output, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-
-    def children(self) -> dict[int, str]:
-        """Process ids and command lines now."""
-        found: dict[int, str] = {}
-        try:
-            for child in psutil.Process(self.process.pid).children(recursive=True):
-                self.pids.add(child.pid)
-                found[child.pid] = " ".join(child.cmdline())
-        except psutil.Error:
-            pass
-        return found
-
-    @property
-    def output(self) -> str:
-        return self.log.read_text()
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-
-
 @dataclass(frozen=True)
 class Ran:
     """What two networks left behind."""
@@ -76,13 +41,6 @@ class Ran:
     small_result: Mapping[str, Any]
     export: Path
     small_dir: Path
-
-
-def wait(what: str, condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"in vain: {what}"
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")

@@ -114,7 +114,7 @@ async def test_a_program_that_cannot_be_started_is_tried_again(
     spec = make_spec(SLEEPS)
     missing = tmp_path / "folder"
     service = ProcessService(
-        ProcessSpec("probe", spec.module, (), spec.environment, missing, spec.log),
+        ProcessSpec("probe", spec.program, (), spec.environment, missing, spec.log),
         events.append,
         QUICK,
     )
@@ -158,20 +158,49 @@ def test_the_backoff_doubles_up_to_its_longest() -> None:
 SUPERVISOR = """
 import asyncio, pathlib, sys
 sys.path[:0] = [{root!r}]
+import psutil
+from sn46.localnet.caddyservice import caddy_spec
+from sn46.localnet.datadir import DataDir
+from sn46.localnet.plan import base_environment
+from sn46.localnet.ports import choose_ports
+from sn46.localnet.postgresservice import Postgres, PostgresService
 from sn46.localnet.service import ProcessService, ProcessSpec
 from sn46.localnet.storeservice import StoreService
+from sn46.localnet.valkeyservice import Valkey
 from sn46.store.seaweed import SeaweedServer
 
 async def main():
     folder = pathlib.Path(sys.argv[1])
+    data = DataDir(folder / "data").__enter__()
+    ports = choose_ports(("postgres", "valkey", "caddy", "api"), wanted={{}}, remembered={{}})
+    environment = base_environment()
     store = StoreService(SeaweedServer(folder / "s3"), print)
     spec = ProcessSpec("probe", "probe_module", (), {env!r}, folder, folder / "probe.log")
-    services = [ProcessService(spec, print), store]
+    database = Postgres(data.of("postgres"), ports["postgres"], "secret", data.logs / "postgres")
+    counters = Valkey(data.of("valkey"), ports["valkey"], "secret", data.logs / "valkey")
+    proxy = caddy_spec(
+        data.of("caddy"), ports["caddy"], [f"127.0.0.1:{{ports['api']}}"], environment,
+        data.logs / "caddy",
+    )
+    postgres = PostgresService(database, environment, print)
+    if postgres.account is not None:
+        data.let_pass(postgres.account.gid)
+    caddy = ProcessService(proxy, print)
+    services = [
+        ProcessService(spec, print), store, postgres, caddy,
+        ProcessService(counters.prepare(environment), print),
+    ]
     for service in services:
         service.start()
+    log = data.logs / "caddy"
     while not store.is_up or services[0].pid is None or not spec.log.exists():
         await asyncio.sleep(0.05)
-    (folder / "pids.part").write_text(f"{{services[0].pid}} {{store.server.pid}}")
+    while not await database.is_up() or not await counters.is_up():
+        await asyncio.sleep(0.05)
+    while not log.exists() or b"serving initial configuration" not in log.read_bytes():
+        await asyncio.sleep(0.05)
+    pids = [child.pid for child in psutil.Process().children(recursive=True)]
+    (folder / "pids.part").write_text(" ".join(map(str, pids)))
     (folder / "pids.part").rename(folder / "pids")
     await asyncio.sleep(600)
 
@@ -180,17 +209,18 @@ asyncio.run(main())
 
 
 async def test_nothing_outlives_a_supervisor_that_is_killed(
-    make_spec: MakeSpec, tmp_path: Path
+    make_spec: MakeSpec, open_path: Path
 ) -> None:
     spec = make_spec(SLEEPS)
     script = SUPERVISOR.format(root=str(PACKAGE_ROOT), env=dict(spec.environment))
     supervisor = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", script, str(tmp_path), env=dict(environment())
+        sys.executable, "-c", script, str(open_path), env=dict(environment())
     )
     try:
-        note = tmp_path / "pids"
+        note = open_path / "pids"
         await until(note.exists)
         pids = [int(pid) for pid in note.read_text().split()]
+        assert len(pids) > 10
         assert all(is_alive(pid) for pid in pids)
         supervisor.send_signal(signal.SIGKILL)
         await until(lambda: not any(is_alive(pid) for pid in pids), 10)

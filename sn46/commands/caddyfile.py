@@ -1,0 +1,29 @@
+"""``sn46 caddyfile``: the reverse proxy's configuration for two or more API servers."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+EXIT_USAGE = 2
+
+
+def caddyfile(
+    site: Annotated[
+        str,
+        typer.Argument(help="Domain name of the API, such as api.example.org; or http://:8080."),
+    ],
+    replicas: Annotated[list[str], typer.Argument(help="Each API server, as HOST:PORT.")],
+    check_seconds: Annotated[
+        int, typer.Option(min=1, help="How often each server is asked whether it is fit.")
+    ] = 5,
+) -> int:
+    """Print a Caddyfile for API servers that share a database and their limits."""
+    from sn46.localnet import caddyfile as text
+
+    try:
+        print(text.caddyfile(site, replicas, check_seconds=check_seconds), end="")
+    except text.CaddyfileError as error:
+        print(f"sn46 caddyfile: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    return 0
