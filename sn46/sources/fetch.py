@@ -15,28 +15,73 @@ import httpx
 
 from sn46.clock import Clock
 from sn46.sources.base import Blocked, SourceChanged, SourceUnavailable
+from sn46.sources.options import SourceOptions
 from sn46.sources.politeness import RetryPolicy, read_retry_after
-from sn46.sources.proxies import AllResting, ProxyPool, Route
+from sn46.sources.proxies import AllResting, Proxy, ProxyPool, Route
 
 _REFUSALS: Final = (403, 429)
 _PROXY_AUTHENTICATION: Final = 407
+_JSON_WANTED: Final[Mapping[str, str]] = {"Accept": "application/json"}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the source answered: any status but refusals (403, 429), 407 and 5xx."""
+    """What the source answered: any status but refusals (403, 429), 407 and 5xx. ``location`` is
+    where a redirection (3xx) points; none is followed."""
 
     status: int
     content_type: str
     body: bytes
+    location: str = ""
 
     @property
     def is_json(self) -> bool:
         return self.content_type.partition(";")[0].strip().lower() == "application/json"
 
 
+TransportFactory = Callable[[Proxy | None, str | None], httpx.AsyncBaseTransport]
+"""Makes the connections of one route, of its proxy and the address to send from."""
+
+
+def plain_transport(proxy: Proxy | None, local_address: str | None) -> httpx.AsyncBaseTransport:
+    """httpx's own connections."""
+    return httpx.AsyncHTTPTransport(proxy=proxy.url if proxy else None, local_address=local_address)
+
+
+def polite_client(
+    base_url: str,
+    *,
+    clock: Clock,
+    options: SourceOptions,
+    captcha: Callable[[Answer], bool],
+    most_per_second: float,
+    headers: Mapping[str, str] = _JSON_WANTED,
+    transport: TransportFactory = plain_transport,
+) -> "PoliteClient":
+    """A client with the manners of ``options``, over any one way never faster than
+    ``most_per_second``."""
+    pool = ProxyPool(
+        options.proxies,
+        clock=clock,
+        pace=options.pace.at_most(most_per_second),
+        breaker=options.breaker,
+    )
+    return PoliteClient(
+        base_url,
+        clock=clock,
+        pool=pool,
+        retry=options.retry,
+        timeout=options.timeout,
+        local_address=options.local_address,
+        captcha=captcha,
+        seed=options.seed,
+        headers=headers,
+        transport=transport,
+    )
+
+
 class PoliteClient:
-    """GET requests to one host.
+    """Requests to one host.
 
     Args:
         base_url: scheme, host and port.
@@ -46,6 +91,8 @@ class PoliteClient:
         local_address: the address of this machine to send from; None leaves it to the system.
         captcha: whether an answer is a captcha page.
         seed: of the jitter between attempts.
+        headers: sent with every request.
+        transport: makes the connections.
     """
 
     def __init__(
@@ -59,6 +106,8 @@ class PoliteClient:
         local_address: str | None = None,
         captcha: Callable[[Answer], bool],
         seed: str = "retry",
+        headers: Mapping[str, str] = _JSON_WANTED,
+        transport: TransportFactory = plain_transport,
     ) -> None:
         self._base_url = base_url
         self._clock = clock
@@ -68,10 +117,30 @@ class PoliteClient:
         self._local_address = local_address
         self._captcha = captcha
         self._chance = random.Random(seed)
+        self._headers = dict(headers)
+        self._transport = transport
         self._clients: dict[Route, httpx.AsyncClient] = {}
 
+    @property
+    def pool(self) -> ProxyPool:
+        """The ways to the source, and how they fare."""
+        return self._pool
+
     async def get(self, path: str, params: Mapping[str, Any]) -> Answer:
-        """The answer to one request, tried again where it was refused or lost.
+        """As :meth:`ask`, with GET."""
+        return await self.ask("GET", path, params=params or None)
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """The answer to one request, tried again where it was refused or lost. So it must be one
+        that only reads, whatever its method.
 
         Raises:
             Blocked: refused at the last attempt too, every proxy rests, or the source asks for a
@@ -81,7 +150,7 @@ class PoliteClient:
         failures = 0
         while True:
             try:
-                return await self._attempt(path, params)
+                return await self._attempt(method, path, params=params, json=json, headers=headers)
             except (Blocked, SourceUnavailable) as error:
                 failures += 1
                 if failures >= self._retry.attempts or self._too_long(error):
@@ -100,13 +169,13 @@ class PoliteClient:
             return False
         return error.retry_after > self._pool.longest_hold and not self._pool.has_other_way
 
-    async def _attempt(self, path: str, params: Mapping[str, Any]) -> Answer:
+    async def _attempt(self, method: str, path: str, **parts: Any) -> Answer:
         route = await self._route()
         with route.in_use():
             asked_at = await route.pace.turn()
             try:
                 async with asyncio.timeout(self._timeout):
-                    response = await self._client(route).get(path, params=params)
+                    response = await self._client(route).request(method, path, **parts)
             except TimeoutError:
                 route.failed()
                 raise SourceUnavailable(
@@ -124,7 +193,10 @@ class PoliteClient:
                     f"{self._base_url} could not be asked or read: {type(error).__name__}."
                 ) from error
             answer = Answer(
-                response.status_code, response.headers.get("Content-Type", ""), response.content
+                response.status_code,
+                response.headers.get("Content-Type", ""),
+                response.content,
+                response.headers.get("Location", ""),
             )
             wait = read_retry_after(response.headers.get("Retry-After"), self._clock.now())
             if answer.status in _REFUSALS or self._captcha(answer):
@@ -161,15 +233,11 @@ class PoliteClient:
     def _client(self, route: Route) -> httpx.AsyncClient:
         client = self._clients.get(route)
         if client is None:
-            transport = httpx.AsyncHTTPTransport(
-                proxy=route.proxy.url if route.proxy else None,
-                local_address=self._local_address,
-            )
             client = httpx.AsyncClient(
                 base_url=self._base_url,
-                transport=transport,
+                transport=self._transport(route.proxy, self._local_address),
                 timeout=httpx.Timeout(self._timeout),
-                headers={"Accept": "application/json"},
+                headers=self._headers,
                 trust_env=False,
             )
             self._clients[route] = client

@@ -7,7 +7,7 @@ Chiu and Jain 1989), so that it settles just under what the source allows.
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
@@ -32,6 +32,15 @@ class PaceSettings:
             raise ValueError("the pace needs 0 < minimum <= start <= maximum, requests a second")
         if not (0 < self.decrease < 1 and self.increase > 0 and self.longest_hold >= 0):
             raise ValueError("the pace needs 0 < decrease < 1, increase > 0, longest_hold >= 0")
+
+    def at_most(self, rate: float) -> "PaceSettings":
+        """The same, and never faster than ``rate``."""
+        return replace(
+            self,
+            start=min(self.start, rate),
+            minimum=min(self.minimum, rate),
+            maximum=min(self.maximum, rate),
+        )
 
 
 class Pace:

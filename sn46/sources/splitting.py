@@ -46,6 +46,9 @@ class Part:
                 replace(self, sold_to=middle),
                 replace(self, sold_from=middle + timedelta(days=1)),
             )
+        return self._price_halves()
+
+    def _price_halves(self) -> "tuple[Part, Part] | None":
         cut = self._price_cut()
         if cut is None:
             return None
@@ -62,14 +65,32 @@ class Part:
 
 
 @dataclass(frozen=True)
+class DatePart(Part):
+    """A part of a search at a source that cannot search between two sale prices."""
+
+    def halves(self) -> "tuple[Part, Part] | None":
+        return super().halves() if self.sold_from < self.sold_to else None
+
+
+@dataclass(frozen=True)
+class PricePart(Part):
+    """A part of a search at a source that cannot search between two dates: its dates stay."""
+
+    def halves(self) -> "tuple[Part, Part] | None":
+        return self._price_halves()
+
+
+@dataclass(frozen=True)
 class ResultPage:
     """One page of a part. ``total`` counts all matches, ``limit`` how many of them the source
-    shows over all pages, ``size`` how many on each."""
+    shows over all pages, ``size`` how many on each. ``others`` are matches on this page that are
+    no homes, such as whole buildings."""
 
     rows: Sequence[dict[str, Any]]
     total: int
     limit: int
     size: int
+    others: int = 0
 
 
 PageReader = Callable[[Part, int], Awaitable[ResultPage]]
@@ -92,17 +113,20 @@ async def search_whole(whole: Part, read: PageReader) -> AsyncIterator[list[dict
             waiting.extend(reversed(halves))
             continue
         shown: set[str] = set()
-        number = 1
+        number, others = 1, 0
         while True:
             shown.update(row["listing_id"] for row in page.rows)
+            others += page.others
             fresh = _unseen(page.rows, seen)
             if fresh:
                 yield fresh
-            if not page.rows or number * page.size >= min(page.total, page.limit):
+            if (not page.rows and not page.others) or number * page.size >= min(
+                page.total, page.limit
+            ):
                 break
             number += 1
             page = await read(part, number)
-        missing += max(0, page.total - len(shown))
+        missing += max(0, page.total - len(shown) - others)
     if missing:
         raise IncompleteSearch(len(seen), missing)
 

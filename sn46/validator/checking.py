@@ -17,6 +17,7 @@ from sn46.mechanism.sampling import SampledRow
 from sn46.mechanism.times import format_time, parse_time
 from sn46.mechanism.verdicts import Verdict, compare
 from sn46.sources.base import Detail, ListingSource, Lookup, SourceError
+from sn46.sources.combined import by_name
 
 _log = structlog.get_logger("sn46.validator")
 
@@ -96,7 +97,7 @@ class SpotChecker:
         *,
         concurrency: int,
     ) -> None:
-        self._sources = {source.name: source for source in sources}
+        self._sources = by_name(sources)
         self._cache = cache
         self._clock = clock
         self._concurrency = concurrency

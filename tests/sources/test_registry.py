@@ -1,12 +1,15 @@
 """Sources by their setting, built in or from another package."""
 
 import importlib
+import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
+from site_doubles import serving, zillow, zillow_home
 from source_doubles import ManualClock
 
-from sn46.sources.base import Lookup
+from sn46.sources.base import Lookup, SearchQuery
 from sn46.sources.options import SourceOptions
 from sn46.sources.registry import SourceSettingError, open_source, source_kinds
 
@@ -22,7 +25,12 @@ async def test_a_setting_becomes_a_working_source(calm_portal: str, clock: Manua
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("zillow:x", "'zillow' is not known"),
+        ("redfin:x", "'redfin' is not known"),
+        ("zillow:x", "not the URL of Zillow"),
+        ("realtor:x", "not the URL of Realtor"),
+        ("combined:portal:http://127.0.0.1:1", "two or more sources"),
+        ("combined:portal:http://127.0.0.1:1+portal:http://127.0.0.1:2", "different names"),
+        ("combined:portal:http://127.0.0.1:1+redfin:x", "'redfin' is not known"),
         ("portal", "'portal' has no location"),
         ("", "'' has no location"),
         ("portal:127.0.0.1:80", "not the URL of a portal"),
@@ -35,6 +43,43 @@ def test_a_setting_that_names_no_source_is_refused(
         open_source(setting, clock=clock)
 
 
+@pytest.mark.parametrize(
+    ("package", "setting", "said"),
+    [
+        ("curl_cffi", "zillow:https://127.0.0.1", "sn46\\[zillow\\]"),
+        ("homeharvest.core.scrapers", "realtor:https://127.0.0.1", "sn46\\[realtor\\]"),
+    ],
+)
+def test_an_extra_that_is_not_installed_is_named(
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    package: str,
+    setting: str,
+    said: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SourceSettingError, match=said):
+        open_source(setting, clock=clock)
+
+
+def test_another_homeharvest_is_refused_at_the_start(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("homeharvest.core.scrapers.realtor.RealtorScraper.general_search")
+    with pytest.raises(SourceSettingError, match="needs homeharvest"):
+        open_source("realtor:https://127.0.0.1", clock=clock)
+
+
+async def test_a_setting_asks_for_details(clock: ManualClock) -> None:
+    async with serving(zillow([HOME], date(2026, 3, 1))) as site:
+        source = open_source(f"zillow:{site.url}#details", clock=clock)
+        query = SearchQuery("98101", date(2026, 1, 1), date(2026, 3, 1))
+        rows = [row async for batch in source.search(query) for row in batch]
+        await source.close()
+    assert [row["year_built"] for row in rows] == [1986]
+
+
+HOME = zillow_home(101, "98101", 925_000, date(2026, 2, 10))
 PLUGIN = """
 class Kept:
     name = "kept"
