@@ -3,7 +3,12 @@
 The server runs as shipped, one worker on one core; the load comes from another core, from requests
 that were signed beforehand by 256 hotkeys. Limits are set high but are counted; identity,
 registration, replay and audit are all on. Beside it, in the same run and on the server's core,
-stands the floor of any such request: one sr25519 verification.
+stand the floor of any such request, one sr25519 verification, and the same HTTP server with an
+application that answers the same number of bytes and does nothing else: what is left is this
+server's own work, which is then taken apart in this process.
+
+Last comes the start of an epoch: 10,000 registered hotkeys within a minute, each over a connection
+of its own, which fetch the assignment and their upload credentials under the usual limits.
 """
 
 import argparse
@@ -15,35 +20,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import bittensor_core
 import httpx
 from bittensor import http_auth
 
-from benchmarks.load import Load, run_load
-from sn46.chain.local import create_local_chain
-from sn46.chain.wallets import create_local_wallet
-from sn46.localnet.portal import expected_counts
+from benchmarks.bare import BARE_PATH
+from benchmarks.layers import layers
+from benchmarks.load import Load, run_herd, run_load
+from benchmarks.world import CURRENT, NO_LIMIT, UPLOAD, hotkeys, make_world
 from sn46.mechanism.signing import verify_signature
 from sn46.store.seaweed import SeaweedServer
 from sn46.store.setup import prepare_buckets
-from sn46.zipcodes import load_bundled_table, save_table, with_expected
 
 HOTKEYS = 256
 CONNECTIONS = 64
-NETUID = 46
-_LIMIT = "1000000/minute"
-
-
-def hotkeys(count: int) -> list[Any]:
-    core: Any = bittensor_core
-    return [core.Keypair.create_from_seed(bytes([7]) * 28 + n.to_bytes(4, "big"))
-            for n in range(count)]  # fmt: skip
 
 
 def free_port() -> int:
@@ -53,21 +47,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def server(folder: Path, miners: Sequence[Any], core: int) -> Iterator[tuple[int, str]]:
+def server(
+    folder: Path, miners: Sequence[Any], core: int, **changes: str
+) -> Iterator[tuple[int, str]]:
     """The API as shipped, pinned to a core. Gives its port and its hotkey."""
-    wallet = create_local_wallet(folder / "wallets", "owner", "api", b"a benchmark's owner")
-    chain = create_local_chain(
-        folder / "chain.sqlite",
-        netuid=NETUID,
-        block_seconds=1,
-        owner_hotkey=wallet.hotkey.ss58_address,
-        owner_coldkey=wallet.coldkey.ss58_address,
-        neurons=[(m.ss58_address, m.ss58_address, 0, False) for m in miners[:255]],
-        genesis=datetime.now(UTC) - timedelta(minutes=5),
-    )
-    chain.close()
-    table = with_expected(load_bundled_table(), expected_counts(), datetime.now(UTC).date())
-    save_table(table, folder / "zipcodes.parquet")
+    world = make_world(folder, miners)
     port = free_port()
     with SeaweedServer(folder / "s3") as s3:
         prepare_buckets_now(s3)
@@ -75,24 +59,11 @@ def server(folder: Path, miners: Sequence[Any], core: int) -> Iterator[tuple[int
             **os.environ,
             "PORT": str(port),
             "HOST": "127.0.0.1",
-            "SECRET_KEY": "a benchmark's secret, of no worth to anyone",
-            "DATABASE_URL": f"sqlite+aiosqlite:///{folder / 'api.db'}",
-            "CHAIN_ENDPOINT": f"local:{folder / 'chain.sqlite'}",
-            "NETUID": str(NETUID),
-            "WALLET_NAME": "owner",
-            "WALLET_HOTKEY": "api",
-            "WALLET_PATH": str(folder / "wallets"),
+            **world.settings,
             "S3_ENDPOINT_URL": s3.endpoint,
             "S3_ACCESS_KEY": s3.access_key,
             "S3_SECRET_KEY": s3.secret_key,
-            "ZIPCODE_TABLE": str(folder / "zipcodes.parquet"),
-            "MAX_STATE_SHARE": "100",
-            "MAX_REGION_SHARE": "100",
-            "EPOCH_SECONDS": "86400",
-            "LIMIT_CURRENT": _LIMIT,
-            "LIMIT_CREDENTIALS": _LIMIT,
-            "LIMIT_ADDRESS": _LIMIT,
-            "LOG_LEVEL": "warning",
+            **changes,
         }
         process = subprocess.Popen(
             [sys.executable, "-m", "sn46", "api"], env=environment, cwd=folder
@@ -100,7 +71,7 @@ def server(folder: Path, miners: Sequence[Any], core: int) -> Iterator[tuple[int
         os.sched_setaffinity(process.pid, {core})
         try:
             wait_ready(process, port)
-            yield port, wallet.hotkey.ss58_address
+            yield port, world.wallet.hotkey.ss58_address
         finally:
             process.terminate()
             process.wait()
@@ -114,13 +85,13 @@ def prepare_buckets_now(s3: SeaweedServer) -> None:
     )
 
 
-def wait_ready(process: "subprocess.Popen[bytes]", port: int) -> None:
+def wait_ready(process: "subprocess.Popen[bytes]", port: int, path: str = "/readyz") -> None:
     deadline = time.monotonic() + 60
     while True:
         if process.poll() is not None:
             raise SystemExit("The API server ended; its lines above say why.")
         try:
-            if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
+            if httpx.get(f"http://127.0.0.1:{port}{path}").status_code == 200:
                 return
         except httpx.TransportError:
             pass
@@ -176,55 +147,126 @@ def verifications_a_second(signer: Any, core: int) -> float:
     return rate
 
 
-def measure(
-    port: int, receiver: str, miners: Sequence[Any], count: int
-) -> Iterator[tuple[str, Load]]:
-    current = "/api/v1/zipcode-assignments/current"
-    upload = "/api/v1/s3-access/miner-upload"
-    for name, method, path, body in (
-        ("current", "GET", current, b""),
-        ("miner-upload", "POST", upload, b"{}"),
-    ):
-        # Signed just before: a signature is good for ten seconds.
-        requests = signed(miners, count, method, path, body, receiver)
-        yield name, asyncio.run(run_load("127.0.0.1", port, requests, connections=CONNECTIONS))
-    requests = unsigned(count, current)
-    yield "401", asyncio.run(run_load("127.0.0.1", port, requests, connections=CONNECTIONS))
+def bare_answers(core: int, requests: Sequence[bytes]) -> Load:
+    """The same HTTP server, pinned likewise, with an application that only answers."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.bare", str(port)])
+    os.sched_setaffinity(process.pid, {core})
+    try:
+        wait_ready(process, port, BARE_PATH)
+        return asyncio.run(run_load("127.0.0.1", port, requests, connections=CONNECTIONS))
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def kinds(
+    receiver: str, miners: Sequence[Any], count: int
+) -> Iterator[tuple[str, Callable[[], list[bytes]]]]:
+    """What is measured, and how its requests are made: just before, since a signature is good
+    for ten seconds."""
+    yield "current", lambda: signed(miners, count, "GET", CURRENT, b"", receiver)
+    yield "miner-upload", lambda: signed(miners, count, "POST", UPLOAD, b"{}", receiver)
+    yield "401", lambda: unsigned(count, CURRENT)
+
+
+def herd(folder: Path, core: int, hotkeys_count: int, seconds: float) -> Load:
+    """The start of an epoch, under the usual limits."""
+    miners = hotkeys(hotkeys_count)
+    with server(folder, miners, core) as (port, receiver):
+        callers = [
+            lambda one=[miner]: [
+                *signed(one, 1, "GET", CURRENT, b"", receiver),
+                *signed(one, 1, "POST", UPLOAD, b"{}", receiver),
+            ]
+            for miner in miners
+        ]
+        return asyncio.run(run_herd("127.0.0.1", port, callers, seconds=seconds))
+
+
+def figures_of(load: Load, floor: float) -> dict[str, Any]:
+    return {
+        "per_second": round(load.rate),
+        "of_verification": round(load.rate / floor, 3),
+        "p50_ms": round(load.quantile(0.5) * 1000, 1),
+        "p99_ms": round(load.quantile(0.99) * 1000, 1),
+        "statuses": dict(load.statuses),
+    }
+
+
+def show(name: str, found: dict[str, Any]) -> None:
+    print(
+        f"{name:20} {found['per_second']:8} a second, {found['of_verification']:.3f} of "
+        f"verification; p50 {found['p50_ms']} ms, p99 {found['p99_ms']} ms; {found['statuses']}",
+        flush=True,
+    )
+
+
+def spent(floor: float, bare: Load, current: Load) -> dict[str, float]:
+    """Where a request for the assignment spends its time, in microseconds of the server's core.
+    The parts of the application are measured here, without a server, and scaled to what the
+    whole one took with it."""
+    whole = 1e6 / current.rate
+    parts = {"HTTP server": 1e6 / bare.rate, "verifying the signature": 1e6 / floor}
+    inside = asyncio.run(layers())
+    left = whole - sum(parts.values())
+    scale = left / sum(inside.values())
+    return parts | {name: micros * scale for name, micros in inside.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--requests", type=int, default=8_000, help="of each kind")
+    parser.add_argument("--rounds", type=int, default=3, help="of each kind; the median counts")
+    parser.add_argument("--herd", type=int, default=10_000, help="hotkeys of the herd; 0 for none")
+    parser.add_argument("--herd-seconds", type=float, default=60.0, help="in which they arrive")
     arguments = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise SystemExit("Two cores are needed: one for the server and one for the load.")
     os.sched_setaffinity(0, {cores[1]})
-    miners = hotkeys(HOTKEYS)[:255]
-    figures: dict[str, Any] = {}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        server(Path(folder), miners, cores[0]) as (port, receiver),
-    ):
-        floor = verifications_a_second(miners[0], cores[0])
-        figures["verifications_per_second"] = round(floor)
-        print(f"verification alone   {floor:8.0f} a second on the server's core")
-        for name, load in measure(port, receiver, miners, arguments.requests):
-            figures[name] = {
-                "per_second": round(load.rate),
-                "of_verification": round(load.rate / floor, 3),
-                "p50_ms": round(load.quantile(0.5) * 1000, 1),
-                "p99_ms": round(load.quantile(0.99) * 1000, 1),
-                "statuses": dict(load.statuses),
-            }
-            print(
-                f"{name:20} {load.rate:8.0f} a second, {load.rate / floor:.3f} of verification; "
-                f"p50 {load.quantile(0.5) * 1000:.1f} ms, p99 {load.quantile(0.99) * 1000:.1f} ms; "
-                f"{dict(load.statuses)}"
-            )
+    figures = throughput(cores[0], arguments.requests, arguments.rounds)
+    if arguments.herd:
+        print(
+            f"herd: {arguments.herd} hotkeys in {arguments.herd_seconds:g} s, two requests each …",
+            flush=True,
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            load = herd(Path(folder), cores[0], arguments.herd, arguments.herd_seconds)
+        figures["herd"] = figures_of(load, figures["verifications_per_second"])
+        show("herd", figures["herd"])
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1))
+
+
+def throughput(core: int, count: int, rounds: int) -> dict[str, Any]:
+    miners = hotkeys(HOTKEYS)
+    figures: dict[str, Any] = {}
+    loads: dict[str, Load] = {}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        server(Path(folder), miners, core, **NO_LIMIT) as (port, receiver),
+    ):
+        floor = verifications_a_second(miners[0], core)
+        figures["verifications_per_second"] = round(floor)
+        print(f"verification alone   {floor:8.0f} a second on the server's core", flush=True)
+        for name, make in kinds(receiver, miners, count):
+            runs = [
+                asyncio.run(run_load("127.0.0.1", port, make(), connections=CONNECTIONS))
+                for _ in range(rounds)
+            ]
+            loads[name] = sorted(runs, key=lambda run: run.rate)[rounds // 2]
+            figures[name] = figures_of(loads[name], floor)
+            show(name, figures[name])
+    bare = bare_answers(core, signed(miners, count, "GET", BARE_PATH, b"", receiver))
+    figures["bare"] = figures_of(bare, floor)
+    show("bare HTTP server", figures["bare"])
+    figures["spent_us"] = {k: round(v, 1) for k, v in spent(floor, bare, loads["current"]).items()}
+    print("a request for the assignment, in microseconds:")
+    for name, micros in figures["spent_us"].items():
+        print(f"  {micros:7.1f}  {name}")
+    return figures
 
 
 if __name__ == "__main__":

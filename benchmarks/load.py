@@ -1,9 +1,9 @@
-"""HTTP load from prepared requests, so that the server is measured and not its callers' signing."""
+"""HTTP load: as much as the server takes over a few connections, or a herd that arrives evenly."""
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 _HEADERS_END = b"\r\n\r\n"
@@ -93,3 +93,31 @@ async def run_load(host: str, port: int, requests: Sequence[bytes], *, connectio
     ]
     await asyncio.gather(*(protocol.done for _, protocol in opened))
     return Load(time.perf_counter() - began, sorted(latencies), statuses)
+
+
+async def run_herd(
+    host: str, port: int, callers: Sequence[Callable[[], list[bytes]]], *, seconds: float
+) -> Load:
+    """Callers that arrive evenly over ``seconds``, each with a connection of its own and one
+    request after another. A caller makes its requests when it arrives, as signatures age.
+
+    A connection that fails counts as status 0.
+    """
+    latencies: list[float] = []
+    statuses: Counter[int] = Counter()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    async def call(n: int, requests: Callable[[], list[bytes]]) -> None:
+        await asyncio.sleep(max(0.0, began + seconds * n / len(callers) - loop.time()))
+        waiting = iter(requests())
+        try:
+            _, protocol = await loop.create_connection(
+                lambda: _Connection(waiting, latencies, statuses), host, port
+            )
+            await protocol.done
+        except OSError:
+            statuses[0] += 1
+
+    await asyncio.gather(*(call(n, requests) for n, requests in enumerate(callers)))
+    return Load(loop.time() - began, sorted(latencies), statuses)

@@ -4,10 +4,9 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import quote
 
 import structlog
 from fastapi import Depends, FastAPI, Request
@@ -19,13 +18,15 @@ from sn46.api.contract import publish
 from sn46.api.direct import Direct, PlainRoute, plain_routes
 from sn46.api.failures import answer_failures, answer_mistake
 from sn46.api.metrics import OTHER
-from sn46.api.records import RequestEntry
-from sn46.api.routes import access, assignments, health, operating, public, results
+from sn46.api.routes import access, assignments, draws, health, operating, public, results
 from sn46.api.services import Outside, Services, make_services
 from sn46.api.settings import ApiSettings
+from sn46.api.trail import RequestEntry, printable
 
 PREFIX = "/api/v1"
+_PATH = 200
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_AGAIN_SECONDS = 10
 log = structlog.get_logger(__name__)
 
 
@@ -58,7 +59,8 @@ def create_app(settings: ApiSettings, outside: Outside) -> Api:
     )
     app.state.services = services
     plain: dict[tuple[str, str], PlainRoute] = {}
-    for router in (assignments.router, access.router, results.router, public.router):
+    routers = (assignments, access, results, public, draws)
+    for router in (module.router for module in routers):
         app.include_router(router, prefix=PREFIX)
         plain |= plain_routes(router, PREFIX)
     for router in (health.router, operating.router):
@@ -86,9 +88,13 @@ async def running(app: FastAPI) -> AsyncGenerator[None]:
     try:
         await services.database.migrate()
         work = [
-            _in_background("metagraph", services.metagraph.run()),
-            _in_background("scheduler", services.scheduler.run()),
-            _in_background("audit", services.audit.run()),
+            asyncio.create_task(_kept_running(name, run))
+            for name, run in (
+                ("metagraph", services.metagraph.run),
+                ("scheduler", services.scheduler.run),
+                ("audit", services.audit.run),
+                ("retention", services.retention.run),
+            )
         ]
         try:
             yield
@@ -109,26 +115,31 @@ async def _note_route(request: Request) -> None:
     request.state.route = getattr(request.scope.get("route"), "path", OTHER)
 
 
-def _in_background(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    task = asyncio.create_task(work, name=name)
-
-    def ended(done: asyncio.Task[None]) -> None:
-        if not done.cancelled() and (error := done.exception()) is not None:
-            log.critical("background_work_ended", work=name, exc_info=error)
-
-    task.add_done_callback(ended)
-    return task
+async def _kept_running(name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Work in the background for ever. What it did not expect ends a round of it, not the work:
+    without it no epoch would be drawn any more."""
+    while True:
+        task = asyncio.create_task(run(), name=name)
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait({task})
+            raise
+        log.critical("background_work_ended", work=name, exc_info=task.exception())
+        await asyncio.sleep(_AGAIN_SECONDS)
 
 
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
 
 def _request_id(scope: Scope) -> str:
-    """The id that the caller or a proxy gave the request, or a new one."""
+    """The id that the caller or a proxy gave the request, or a new one. New ones grow with time,
+    so that an index of them grows at its end."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return value.decode()
-    return os.urandom(16).hex()
+    return f"{time.time_ns():016x}{os.urandom(8).hex()}"
 
 
 class _Envelope:
@@ -180,22 +191,28 @@ class _Envelope:
             metrics.authenticated(route=route, way=caller.way)
 
     def _note(self, request: Request, state: dict[str, Any], request_id: str, status: int) -> None:
-        caller = state.get("caller")
-        # Quoted, since no database takes every character that a path can hold.
-        path = quote(request.scope["path"], safe="/:=~", errors="replace")[:200]
-        log.debug("request", method=request.method, path=path, status=status)
-        if caller is None:
-            return
-        self._services.audit.note(
+        method, path = request.method[:8], printable(request.scope["path"][:_PATH])[:_PATH]
+        log.debug("request", method=method, path=path, status=status)
+        signer = state.get("caller")
+        known = signer is not None
+        if not known:
+            if state.get("problem_code") is None:
+                return
+            signer = state.get("signer")
+        services, audit = self._services, self._services.audit
+        audit.note(
             RequestEntry(
-                at=self._services.outside.clock.now(),
-                request_id=request_id,
-                hotkey=caller.hotkey,
-                way=caller.way,
-                method=request.method,
-                path=path,
-                status=status,
-                code=state.get("problem_code"),
-                address=self._services.address_of(request),
-            )
+                services.outside.clock.now(),
+                request_id,
+                signer.hotkey if signer is not None else "",
+                signer.way if signer is not None else "",
+                method,
+                path,
+                status,
+                state.get("problem_code"),
+                services.address_of(request),
+                None if (named := state.get("epoch")) is None else audit.epoch_id(named),
+            ),
+            route=state.get("route", OTHER),
+            known=known,
         )

@@ -1,43 +1,164 @@
-"""The trail of authenticated requests, written in batches so that no answer waits for it."""
+"""What is noted of requests, and how it gets to the database: in batches, so that no answer waits
+for it, and with bounds, so that no flood fills disk or memory.
+
+Answers to known callers are written one by one: their number is limited. Refusals are not limited
+by anything, so of those alike (one caller or address, one route, one code) the first three between
+two writes get a row each, and the others one row with their count. A caller is known once its
+hotkey is registered; refusals of all others together get at most 1,000 rows at once and 10,000 an
+hour, and what is over that is one row with a count.
+"""
 
 import asyncio
 from collections import deque
-from datetime import timedelta
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+from itertools import islice
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from sn46.api.records import Records, RequestEntry
+from sn46.api.trail import RequestEntry, Trail
 from sn46.clock import Clock
+from sn46.mechanism.epochs import Epoch, parse_epoch_id
+from sn46.mechanism.errors import EpochError
 
 _EVERY = timedelta(seconds=2)
-_MOST_WAITING = 10_000
+_MOST_WAITING = 20_000
+_TOGETHER = 2_000
+_ALIKE = 3
+ANY = "*"
+"""Stands in a row for what differed between the requests that it counts."""
 log = structlog.get_logger(__name__)
 
 
+class _Allowance:
+    """Rows that may still be written: ``most`` at once, ``hourly`` in the long run."""
+
+    def __init__(self, most: int, hourly: int) -> None:
+        self._most = most
+        self._second = hourly / 3_600
+        self._left = float(most)
+        self._seen: datetime | None = None
+
+    def take(self, now: datetime) -> bool:
+        if self._seen is not None:
+            passed = (now - self._seen).total_seconds()
+            self._left = min(self._most, self._left + max(0.0, passed) * self._second)
+        self._seen = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+@dataclass
+class _Alike:
+    """Refusals of one kind since the last write."""
+
+    entries: list[RequestEntry]
+    more: int = 0
+    last: RequestEntry | None = None
+
+
+@dataclass
+class _Refusals:
+    """Refusals since the last write, within an allowance of rows."""
+
+    allowance: _Allowance
+    alike: dict[tuple[str, str, int, str | None], _Alike] = field(
+        default_factory=dict[tuple[str, str, int, str | None], _Alike]
+    )
+    over: int = 0
+    over_at: datetime | None = None
+
+    def note(self, entry: RequestEntry, who: str, route: str) -> None:
+        key = (who, route, entry.status, entry.code)
+        alike = self.alike.get(key)
+        if alike is not None and alike.last is not None:
+            alike.more += 1
+            same = entry.path == alike.last.path
+            alike.last = entry if same else entry._replace(path=route, epoch_id=None)
+        elif not self.allowance.take(entry.at):
+            self.over += 1
+            self.over_at = entry.at
+        elif alike is None:
+            self.alike[key] = _Alike([entry])
+        elif len(alike.entries) < _ALIKE:
+            alike.entries.append(entry)
+        else:
+            alike.more, alike.last = 1, entry
+
+    def take(self) -> list[RequestEntry]:
+        """The rows to write; the next ones begin anew."""
+        rows: list[RequestEntry] = []
+        for alike in self.alike.values():
+            rows += alike.entries
+            if alike.last is not None:
+                rows.append(alike.last._replace(counted=alike.more))
+        if self.over_at is not None:
+            rows.append(
+                RequestEntry(self.over_at, "", "", "", ANY, ANY, 400, ANY, ANY, None, self.over)
+            )
+        self.alike, self.over, self.over_at = {}, 0, None
+        return rows
+
+
 class Audit:
-    """Collects entries and writes them every two seconds. Where the database is away the oldest
-    are let go beyond 10,000."""
+    """Collects what is noted and writes it every two seconds. Where the database is away, the
+    oldest are let go beyond 20,000."""
 
-    def __init__(self, records: Records, clock: Clock) -> None:
-        self._records = records
+    def __init__(self, trail: Trail, clock: Clock, epoch_at: Callable[[datetime], Epoch]) -> None:
+        self._trail = trail
         self._clock = clock
-        self._waiting: deque[RequestEntry] = deque(maxlen=_MOST_WAITING)
+        self._epoch_at = epoch_at
+        self._turn = asyncio.Lock()
+        self._answers: deque[RequestEntry] = deque(maxlen=_MOST_WAITING)
+        self._known = _Refusals(_Allowance(5_000, 100_000))
+        self._others = _Refusals(_Allowance(1_000, 10_000))
+        self._late: deque[RequestEntry] = deque(maxlen=_MOST_WAITING)
 
-    def note(self, entry: RequestEntry) -> None:
-        self._waiting.append(entry)
+    def epoch_id(self, named: str) -> str | None:
+        """The epoch that a request names; None where what it says names none."""
+        now = self._epoch_at(self._clock.now())
+        if named == "current":
+            return now.id
+        return _known_id(named, now) if len(named) <= _LONGEST_ID else None
+
+    def note(self, entry: RequestEntry, *, route: str, known: bool) -> None:
+        """Note an answered request.
+
+        Args:
+            route: its template; refusals are alike by it.
+            known: whether the hotkey is a registered one. Of anyone else refusals alone may be
+                noted.
+        """
+        if not known:
+            self._others.note(entry, entry.address, route)
+        elif entry.status < 400:
+            self._answers.append(entry)
+        else:
+            self._known.note(entry, entry.hotkey, route)
 
     async def flush(self) -> None:
-        """Write what waits."""
-        if not self._waiting:
-            return
-        batch = list(self._waiting)
-        self._waiting.clear()
-        try:
-            await self._records.add_requests(batch)
-        except (SQLAlchemyError, OSError) as error:
-            log.warning("audit_not_written", entries=len(batch), error=str(error))
-            self._waiting = deque([*batch, *self._waiting], maxlen=_MOST_WAITING)
+        """Write what waits. What cannot be written waits on; who is cancelled meanwhile does not
+        stop the writing."""
+        await asyncio.shield(asyncio.create_task(self._flush()))
+
+    async def _flush(self) -> None:
+        async with self._turn:
+            self._late.extend((*self._answers, *self._known.take(), *self._others.take()))
+            self._answers.clear()
+            while self._late:
+                together = list(islice(self._late, _TOGETHER))
+                try:
+                    await self._trail.add(together)
+                except (SQLAlchemyError, OSError) as error:
+                    log.warning("audit_not_written", entries=len(self._late), error=str(error))
+                    return
+                for _ in together:
+                    self._late.popleft()
 
     async def run(self) -> None:
         """Write for ever, and once more when cancelled."""
@@ -48,3 +169,16 @@ class Audit:
         except asyncio.CancelledError:
             await self.flush()
             raise
+
+
+_LONGEST_ID = 20
+
+
+@lru_cache(maxsize=1_024)
+def _known_id(named: str, now: Epoch) -> str | None:
+    if named == "previous":
+        return now.previous().id
+    try:
+        return parse_epoch_id(named, now.seconds).id
+    except EpochError:
+        return None

@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
 import httpx
-from sqlalchemy import inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from sn46.api.database import Database, DatabaseError
+from sn46.api.migrating import BASE
 from sn46.api.server import opened
 from sn46.api.services import store_access
 from sn46.api.settings import ApiSettings
@@ -72,13 +72,16 @@ async def _found(part: str, look: Callable[[], Awaitable[str]]) -> Finding:
 async def _database(settings: ApiSettings) -> str:
     database = Database(settings.database_url)
     try:
-        async with database.read() as connection:
-            await connection.execute(text("SELECT 1"))
-            tables = await connection.run_sync(lambda c: inspect(c).get_table_names())
+        pending = await database.pending()
     finally:
         await database.close()
-    if "epochs" not in tables:
+    if pending.before == BASE:
         return "it answers; it is empty, and the server will set it up when it starts"
+    if pending.before != pending.after:
+        return (
+            f"it answers; it is at revision {pending.before}, and the server will bring it to "
+            f"{pending.after} when it starts"
+        )
     return "it answers"
 
 

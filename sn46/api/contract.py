@@ -9,6 +9,8 @@ from pydantic import BaseModel
 
 from sn46.api.commitments import EXAMPLE_HOTKEY
 from sn46.api.problems import MEDIA_TYPE
+from sn46.mechanism.drawinputs import DrawRules
+from sn46.mechanism.selection import draw_rules_json
 
 EXAMPLE_EPOCH = "2024-03-15-16:00"
 EXAMPLE_HASH = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -188,6 +190,8 @@ ASSIGNMENT_EXAMPLE: dict[str, Any] = {
         "next_commitment": EXAMPLE_HASH,
         "seed": None,
         "table_version": EXAMPLE_HASH,
+        "draw_rules": draw_rules_json(DrawRules()),
+        "target_basis": {"mode": "fixed"},
         "relaxed": [],
     },
     "api_hotkey": EXAMPLE_HOTKEY,

@@ -1,18 +1,19 @@
 """The database connection: SQLite in a file by default, PostgreSQL where there are replicas."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from importlib.resources import as_file, files
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import Table
+
+from sn46.api import migrating
+from sn46.api.migrating import HEAD, Migration, RevisionError
 
 # One number for the advisory lock under which PostgreSQL draws and migrates.
 _LOCK = 46_046_046
@@ -20,7 +21,7 @@ _SQLITE_WAIT_MS = 15_000
 
 
 class DatabaseError(Exception):
-    """The database cannot be opened as it is configured."""
+    """The database cannot be used as it is; the message says why and what to do."""
 
 
 class Database:
@@ -28,6 +29,8 @@ class Database:
 
     ``read`` sees one state of the database. ``write`` commits whole or not at all; on SQLite it
     takes the write lock when it begins, so that what it reads cannot change before it writes.
+    SQLite has one writer at a time, and lets others ask again and again with growing pauses: the
+    writers of one process stand in line here instead, first come, first served.
     """
 
     def __init__(self, url: str) -> None:
@@ -37,17 +40,24 @@ class Database:
                 folder does not exist.
         """
         try:
-            self._engine = create_async_engine(url, pool_pre_ping=True)
+            # A file does not hang up: only a server's connections are tried before use.
+            self._engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise DatabaseError(
                 f"DATABASE_URL is not usable: {error}. Write sqlite+aiosqlite:///FILE or "
                 "postgresql+asyncpg://USER:PASSWORD@HOST/NAME."
             ) from error
+        self._reading: AsyncEngine = self._engine
         self._writing: AsyncEngine = self._engine
+        self._turn: AbstractAsyncContextManager[Any] = nullcontext()
         if self.is_sqlite:
             _check_folder(self._engine.url.database)
             _prepare_sqlite(self._engine)
             self._writing = self._engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+            self._turn = asyncio.Lock()
+        else:
+            # By default each statement of PostgreSQL's sees what was committed before it.
+            self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ")
 
     @property
     def is_sqlite(self) -> bool:
@@ -55,13 +65,13 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncConnection]:
-        async with self._engine.begin() as connection:
+        async with self._reading.begin() as connection:
             yield connection
 
     @asynccontextmanager
     async def write(self, *, exclusive: bool = False) -> AsyncGenerator[AsyncConnection]:
         """A transaction that writes; ``exclusive`` lets one at a time in, over all replicas."""
-        async with self._writing.begin() as connection:
+        async with self._turn, self._writing.begin() as connection:
             if exclusive and not self.is_sqlite:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
             yield connection
@@ -70,10 +80,25 @@ class Database:
         """An INSERT that knows ``on_conflict_do_…`` in this database's words."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
-    async def migrate(self) -> None:
-        """Bring the tables to this version: in one transaction, one process at a time."""
+    async def migrate(self, to: str = HEAD) -> Migration:
+        """Bring the tables to this program's revision, or up or down to another: in one
+        transaction, one process at a time.
+
+        Raises:
+            DatabaseError: where the database is newer than this program, or there is no such
+                revision; nothing was changed.
+        """
         async with self.write(exclusive=True) as connection:
-            await connection.run_sync(_upgrade)
+            return await _known(connection.run_sync(migrating.migrate, to))
+
+    async def pending(self) -> Migration:
+        """What ``migrate`` would do.
+
+        Raises:
+            DatabaseError: as ``migrate`` does.
+        """
+        async with self.read() as connection:
+            return await _known(connection.run_sync(migrating.pending))
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -86,12 +111,11 @@ def _check_folder(file: str | None) -> None:
         )
 
 
-def _upgrade(connection: Connection) -> None:
-    with as_file(files("sn46.api") / "migrations") as folder:
-        config = Config()
-        config.set_main_option("script_location", str(folder).replace("%", "%%"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+async def _known(asked: Awaitable[Migration]) -> Migration:
+    try:
+        return await asked
+    except RevisionError as error:
+        raise DatabaseError(str(error)) from error
 
 
 def _prepare_sqlite(engine: AsyncEngine) -> None:

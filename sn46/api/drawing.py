@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+from sn46.api.drawrecords import DrawRecords
 from sn46.api.records import Records, Report, StoredEpoch
 from sn46.api.settings import ApiSettings
-from sn46.api.tables import TableFile
+from sn46.api.tables import TableFile, packed
 from sn46.clock import Clock
 from sn46.mechanism.assignment import (
     AssignedZip,
     Assignment,
-    Selection,
     assignment_nonce,
     seed_commitment,
     selection_seed,
@@ -21,11 +21,18 @@ from sn46.mechanism.chainview import ChainView
 from sn46.mechanism.draw import ALGORITHM, DrawHistory, DrawRules, draw_zipcodes
 from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.names import Hotkey
+from sn46.mechanism.reported import (
+    VALIDATOR_EPOCHS,
+    AnnouncedReport,
+    active_validators,
+    counted_until,
+    reported_epochs,
+)
+from sn46.mechanism.selection import AdaptiveTarget, FixedTarget, Selection, TargetBasis
 from sn46.mechanism.signing import Signer, address_of
-from sn46.mechanism.target import EPOCHS_LOOKED_AT, EpochVolume, adaptive_target
+from sn46.mechanism.target import EPOCHS_LOOKED_AT
 from sn46.zipcodes import MasterTable
-
-_VALIDATOR_EPOCHS = 6
+from sn46.zipcodes.publishing import table_document
 
 
 @dataclass(frozen=True)
@@ -34,9 +41,10 @@ class DrawInputs:
 
     epoch: Epoch
     table: MasterTable
+    table_kept: bool
     history: DrawHistory
     newest: datetime | None
-    target: int
+    basis: TargetBasis
     validators: tuple[Hotkey, ...]
 
 
@@ -46,12 +54,14 @@ class Drawer:
     def __init__(
         self,
         records: Records,
+        past: DrawRecords,
         table: TableFile,
         settings: ApiSettings,
         signer: Signer,
         clock: Clock,
     ) -> None:
         self._records = records
+        self._past = past
         self._table = table
         self._settings = settings
         self._signer = signer
@@ -64,31 +74,34 @@ class Drawer:
             ZipTableError: where the master table cannot be read.
         """
         history, newest = await self._records.draw_history()
+        table = await self._table.load()
         return DrawInputs(
             epoch=epoch,
-            table=await self._table.load(),
+            table=table,
+            table_kept=await self._past.has_table(table.version),
             history=history,
             newest=newest,
-            target=await self._target(epoch),
+            basis=await self._basis(epoch),
             validators=await self._validators(epoch, view),
         )
 
-    def draw(self, inputs: DrawInputs) -> tuple[StoredEpoch, tuple[AssignedZip, ...]]:
+    def draw(self, inputs: DrawInputs) -> tuple[StoredEpoch, tuple[AssignedZip, ...], bytes | None]:
         """Draw and sign. Takes some 100 ms over the whole country: call it in a thread.
+
+        Returns:
+            The epoch, its ZIPs, and the table's packed document where it is not on record yet.
 
         Raises:
             DrawError: where no draw within the tolerance exists.
         """
         settings, epoch = self._settings, inputs.epoch
-        rules = settings.draw_rules(inputs.target)
+        rules = settings.draw_rules(self._target_of(inputs.basis))
         seed = selection_seed(settings.secret, epoch.id)
         draw = draw_zipcodes(inputs.table.rows, inputs.history, rules, epoch, seed)
         following = selection_seed(settings.secret, epoch.next().id)
         assignment = Assignment(
             epoch=epoch,
             nonce=assignment_nonce(settings.secret, epoch, draw.zipcodes),
-            target_listings=inputs.target,
-            tolerance_percent=settings.tolerance_percent,
             rules=settings.rules(),
             validators=inputs.validators,
             zipcodes=draw.zipcodes,
@@ -98,6 +111,8 @@ class Drawer:
                 next_commitment=seed_commitment(following),
                 seed=None,
                 table_version=inputs.table.version,
+                draw_rules=rules,
+                target_basis=inputs.basis,
                 relaxed=draw.relaxed,
             ),
             api_hotkey=address_of(self._signer),
@@ -108,7 +123,7 @@ class Drawer:
             nonce=assignment.nonce,
             assignment_hash=assignment.hash,
             table_version=inputs.table.version,
-            target_listings=inputs.target,
+            target_listings=rules.target_listings,
             total_listings=draw.total,
             eligible=draw.eligible,
             relaxed=draw.relaxed,
@@ -117,39 +132,53 @@ class Drawer:
             revealed_document=None,
             drawn_at=self._clock.now(),
         )
-        return stored, draw.zipcodes
+        table = None if inputs.table_kept else packed(table_document(inputs.table))
+        return stored, draw.zipcodes, table
 
-    async def _target(self, epoch: Epoch) -> int:
+    def _target_of(self, basis: TargetBasis) -> int:
+        fixed = self._settings.target_listings
+        return fixed if isinstance(basis, FixedTarget) else basis.target
+
+    async def _basis(self, epoch: Epoch) -> TargetBasis:
         settings = self._settings
         if settings.target_mode == "fixed":
-            return settings.target_listings
+            return FixedTarget()
         newest = await self._records.newest_target()
-        current = settings.target_listings if newest is None else newest
-        starts = await self._records.newest_reported(epoch.start, EPOCHS_LOOKED_AT)
-        reports = await self._records.reports_between(starts[0], epoch.start) if starts else []
-        volumes = [agreed_volume([r for r in reports if r.start == start]) for start in starts]
-        return adaptive_target(
-            current, volumes, least=settings.target_min, most=settings.target_max
+        until = counted_until(epoch)
+        starts = await self._past.newest_counted(epoch.start, until, EPOCHS_LOOKED_AT)
+        first = starts[0] if starts else epoch.start
+        reports = await self._announced(first, epoch.start)
+        targets = await self._past.targets_between(first, epoch.start)
+        return AdaptiveTarget(
+            previous=settings.target_listings if newest is None else newest,
+            least=settings.target_min,
+            most=settings.target_max,
+            epochs=reported_epochs(epoch, reports, targets),
         )
 
     async def _validators(self, epoch: Epoch, view: ChainView) -> tuple[Hotkey, ...]:
         """The permit holders that announced a report for any of the 6 epochs before, or all
         permit holders where none did (mechanism 3)."""
         holders = view.permit_holders()
-        first = epoch.start - _VALIDATOR_EPOCHS * epoch.length
-        reports = await self._records.reports_between(first, epoch.start)
-        active = {report.validator_hotkey for report in reports}
+        first = epoch.start - VALIDATOR_EPOCHS * epoch.length
+        active = active_validators(epoch, await self._announced(first, epoch.start))
         return tuple(hotkey for hotkey in holders if hotkey in active) or holders
 
+    async def _announced(self, first: datetime, before: datetime) -> Sequence[AnnouncedReport]:
+        reports = await self._records.reports_between(first, before)
+        return [announced(report) for report in reports]
 
-def agreed_volume(reports: Sequence[Report]) -> EpochVolume:
-    """The volume figures that most of an epoch's reports give; ties by the smaller figures."""
-    counted: dict[tuple[int, int], int] = {}
-    for report in reports:
-        figures = (report.participants, report.reached_95)
-        counted[figures] = counted.get(figures, 0) + 1
-    participants, reached = min(counted, key=lambda f: (-counted[f], f))
-    return EpochVolume(participants, reached)
+
+def announced(report: Report) -> AnnouncedReport:
+    """A report on record as the rules see it."""
+    return AnnouncedReport(
+        report.epoch_id,
+        report.start,
+        report.validator_hotkey,
+        report.participants,
+        report.reached_95,
+        report.announced_at,
+    )
 
 
 def _rules_json(rules: DrawRules) -> dict[str, object]:

@@ -287,6 +287,7 @@ class Authenticator:
             view = self._metagraph.trusted()
             neuron = view.by_hotkey.get(verified.hotkey)
             if neuron is None:
+                request.state.signer = verified
                 raise Problem(
                     403,
                     "hotkey_not_registered",

@@ -39,7 +39,7 @@ from sn46.api.identity import Call, Identity, signing_fields
 from sn46.api.problems import Problem
 from sn46.api.records import StoredEpoch
 from sn46.api.routes import access, assignments, results
-from sn46.api.services import Services, services_of, store_access
+from sn46.api.services import Services, origin_of, services_of, store_access
 from sn46.api.wire import Count, EpochText, HotkeyText, StatusBody
 from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.signing import is_hotkey
@@ -211,6 +211,7 @@ class MinerAccessBody(SignedBody):
 @forked.get("/zipcode-assignments/current")
 async def current(request: Request) -> Response:
     services = services_of(request)
+    request.state.epoch = "current"
     call = assignments.current_call(services.settings)
     await services.authenticator.identify(request, b"", call)
     return _assignment(await services.epochs.current())
@@ -219,6 +220,7 @@ async def current(request: Request) -> Response:
 @forked.get("/zipcode-assignments/epoch/{epoch_id}")
 async def epoch(request: Request, epoch_id: str) -> Response:
     services = services_of(request)
+    request.state.epoch = epoch_id
     call = assignments.epoch_call(services.settings, epoch_id)
     await services.authenticator.identify(request, b"", call)
     return _assignment(await services.epochs.begun(epoch_id))
@@ -228,7 +230,7 @@ async def epoch(request: Request, epoch_id: str) -> Response:
 async def status(request: Request) -> Response:
     services = services_of(request)
     raw = await read_body(request)
-    named = _text(raw, "epochId") or _text(raw, "epoch_id")
+    named = request.state.epoch = _text(raw, "epochId") or _text(raw, "epoch_id")
     fields = signing_fields(request, raw) or {}
     texts = (f"zipcode:status:{named}", f"miner:status:{fields.get('hotkey')}:{named}")
     call = Call("status", services.settings.limit_status, texts)
@@ -263,12 +265,13 @@ async def status(request: Request) -> Response:
 async def validator_upload(request: Request) -> Response:
     services = services_of(request)
     raw = await read_body(request)
+    request.state.epoch = _text(raw, "epochId") or _text(raw, "epoch_id")
     call = access.validator_upload_call(services.settings)
     caller = await services.authenticator.identify(request, raw, call)
     body = validated(FieldUploadBody, raw)
     stored = await services.epochs.begun(body.epoch_id)
     purpose = "evidence" if body.purpose == "evidence" else "results"
-    answer = await access.validator_policy(services, stored, caller.hotkey, purpose)
+    answer = await access.validator_policy(request, stored, caller, purpose)
     return _json({**_in_camel(answer), "uploadUrl": answer.url})
 
 
@@ -339,6 +342,7 @@ async def folder_access(request: Request) -> Response:
     services = services_of(request)
     raw = await read_body(request)
     texts = (f"s3:data:access:{_text(raw, 'coldkey')}:{_text(raw, 'hotkey')}",)
+    request.state.epoch = "current"
     call = Call("folder-access", services.settings.limit_credentials, texts, repeats=True)
     caller = await services.authenticator.identify(request, raw, call)
     body = validated(FolderBody, raw)
@@ -349,7 +353,9 @@ async def folder_access(request: Request) -> Response:
     stored = await services.epochs.current()
     now = services.outside.clock.now()
     expires_at = _folder_expiry(stored.epoch, body.expiry, now)
-    issued_at = await services.records.issue(stored.epoch_id, "folder", caller.hotkey, now)
+    issued_at = await services.records.issue(
+        stored.epoch_id, "folder", caller.hotkey, now, origin_of(request, caller)
+    )
     prefix = data_prefix(caller.hotkey)
     policy = services.outside.miners.upload_policy(
         prefix=prefix,
@@ -391,7 +397,7 @@ async def validator_access(request: Request) -> Response:
     raw = await read_body(request)
     call = _listing_call(services_of(request), "s3:validator:access")
     caller = await services_of(request).authenticator.identify(request, raw, call)
-    url, until, now = await _listing(services_of(request), caller, DATA_PREFIX)
+    url, until, now = await _listing(request, caller, DATA_PREFIX)
     return _json(
         {
             "success": True,
@@ -424,7 +430,7 @@ async def miner_access(request: Request) -> Response:
     call = _listing_call(services_of(request), f"s3:validator:miner:{_text(raw, 'miner_hotkey')}")
     caller = await services_of(request).authenticator.identify(request, raw, call)
     miner = validated(MinerAccessBody, raw).miner_hotkey
-    url, until, now = await _listing(services_of(request), caller, data_prefix(miner))
+    url, until, now = await _listing(request, caller, data_prefix(miner))
     return _json(
         {
             "success": True,
@@ -474,13 +480,16 @@ def _listing_call(services: Services, text: str) -> Call:
 
 
 async def _listing(
-    services: Services, caller: Identity, prefix: str
+    request: Request, caller: Identity, prefix: str
 ) -> tuple[str, datetime, datetime]:
     """The presigned list of a prefix, until when it holds, and now. It is the same for a whole
     epoch and ends an epoch after it, as validators' other credentials do."""
+    services = services_of(request)
     stored = await services.epochs.current()
     now = services.outside.clock.now()
-    issued_at = await services.records.issue(stored.epoch_id, "listing", caller.hotkey, now)
+    issued_at = await services.records.issue(
+        stored.epoch_id, "listing", caller.hotkey, now, origin_of(request, caller)
+    )
     until = stored.epoch.results_deadline
     return _list_url(services, prefix, issued_at, until), until, now
 

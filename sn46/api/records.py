@@ -1,16 +1,18 @@
-"""What the database is asked and told, each question once."""
+"""What the database is asked and told, each question once. The audit's own is in ``trail``."""
 
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, Literal, cast
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, cast
 
-from sqlalchemy import delete, func, or_, select, text, update
+from sqlalchemy import func, or_, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sn46.api.database import Database
-from sn46.api.schema import credentials, draws, epochs, reports, requests, statuses
+from sn46.api.grouping import GroupWriter
+from sn46.api.schema import credentials, draws, epochs, reports, statuses, zip_tables
 from sn46.mechanism.assignment import AssignedZip
 from sn46.mechanism.draw import DrawHistory
 from sn46.mechanism.epochs import Epoch
@@ -86,18 +88,29 @@ class StatusReport:
 
 
 @dataclass(frozen=True)
-class RequestEntry:
-    """One authenticated request, for the audit trail."""
+class Origin:
+    """Which request something goes back to: kept beside it, for the audit."""
 
-    at: datetime
     request_id: str
-    hotkey: str
-    way: str
-    method: str
-    path: str
-    status: int
-    code: str | None
     address: str
+    way: str
+
+
+class _Issue(NamedTuple):
+    """Credentials to record."""
+
+    epoch_id: str
+    kind: CredentialKind
+    hotkey: str
+    issued_at: datetime
+    origin: Origin
+
+    @property
+    def key(self) -> "_Key":
+        return self.epoch_id, self.kind, self.hotkey
+
+
+_Key = tuple[str, CredentialKind, str]
 
 
 class Records:
@@ -105,7 +118,10 @@ class Records:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._issued: OrderedDict[tuple[str, CredentialKind, str], datetime] = OrderedDict()
+        self._issued: OrderedDict[_Key, datetime] = OrderedDict()
+        # At the start of an epoch every miner asks at once.
+        self._issues = GroupWriter(database, self._issue_all)
+        self._statuses = GroupWriter(database, self._put_statuses)
 
     async def ping(self) -> None:
         async with self._database.read() as connection:
@@ -142,11 +158,18 @@ class Records:
             return (await connection.execute(query)).scalar()
 
     async def add_epoch(
-        self, stored: StoredEpoch, zipcodes: Sequence[AssignedZip], *, after: datetime | None
+        self,
+        stored: StoredEpoch,
+        zipcodes: Sequence[AssignedZip],
+        *,
+        after: datetime | None,
+        table: bytes | None,
     ) -> bool:
         """Keep a draw: all of it, or nothing where another process was faster.
 
         Args:
+            table: the packed document of the table that it was made from; None where that is on
+                record.
             after: the newest epoch's start at the time the history was read. Where a draw has
                 come since, this one was made from an old history and is not kept.
 
@@ -157,6 +180,10 @@ class Records:
             if await _newest_start(connection) != after:
                 return False
             await connection.execute(epochs.insert(), _epoch_values(stored))
+            if table is not None:
+                kept = {"version": stored.table_version, "first_start": stored.epoch.start}
+                insert = self._database.insert(zip_tables).values(**kept, document=table)
+                await connection.execute(insert.on_conflict_do_nothing())
             await connection.execute(
                 draws.insert(),
                 [
@@ -258,28 +285,35 @@ class Records:
     # Miners
 
     async def put_status(self, report: StatusReport) -> bool:
-        """Keep a status.
+        """Keep a status. Concurrent ones share a transaction.
 
         Returns:
             False where it would have gone back from completed; nothing was changed then.
         """
-        values = {
-            "epoch_id": report.epoch_id,
-            "hotkey": report.hotkey,
-            "status": report.status,
-            "listings_found": report.listings_found,
-            "zipcodes_completed": report.zipcodes_completed,
-            "s3_upload_complete": int(report.s3_upload_complete),
-            "updated_at": report.updated_at,
-        }
-        insert = self._database.insert(statuses).values(**values)
-        statement = insert.on_conflict_do_update(
+        return await self._statuses.add(report)
+
+    async def _put_statuses(
+        self, connection: AsyncConnection, items: Sequence[StatusReport]
+    ) -> Sequence[bool]:
+        kept = [False] * len(items)
+        for positions in _rounds([(item.epoch_id, item.hotkey) for item in items]):
+            rows = [_status_values(items[n]) for n in positions]
+            written = (await connection.execute(self._put_statement, rows)).all()
+            stored = {tuple(row) for row in written}
+            for n in positions:
+                kept[n] = (items[n].epoch_id, items[n].hotkey) in stored
+        return kept
+
+    @cached_property
+    def _put_statement(self) -> Any:
+        """Tells the keys of the rows that it wrote."""
+        insert = self._database.insert(statuses)
+        names = [c.name for c in statuses.c if not c.primary_key]
+        return insert.on_conflict_do_update(
             index_elements=[statuses.c.epoch_id, statuses.c.hotkey],
-            set_={name: insert.excluded[name] for name in values if name not in _STATUS_KEY},
+            set_={name: insert.excluded[name] for name in names},
             where=or_(statuses.c.status != COMPLETED, insert.excluded.status == COMPLETED),
-        )
-        async with self._database.write() as connection:
-            return (await connection.execute(statement)).rowcount > 0
+        ).returning(statuses.c.epoch_id, statuses.c.hotkey)
 
     async def status_counts(self, epoch_id: str) -> dict[str, int]:
         query = (
@@ -293,27 +327,41 @@ class Records:
     # Credentials
 
     async def issue(
-        self, epoch_id: str, kind: CredentialKind, hotkey: str, now: datetime
+        self, epoch_id: str, kind: CredentialKind, hotkey: str, now: datetime, origin: Origin
     ) -> datetime:
         """Record that credentials are issued. Returns when they first were: asking again gives
-        the same ones, and once on record, asks no database."""
-        known = self._issued.get((epoch_id, kind, hotkey))
+        the same ones, and once on record, asks no database. Concurrent ones share a
+        transaction."""
+        item = _Issue(epoch_id, kind, hotkey, now, origin)
+        known = self._issued.get(item.key)
         if known is not None:
             return known
-        key = {"epoch_id": epoch_id, "kind": kind, "hotkey": hotkey}
-        statement = self._database.insert(credentials).values(**key, issued_at=now)
-        query = select(credentials.c.issued_at).where(
-            credentials.c.epoch_id == epoch_id,
-            credentials.c.kind == kind,
-            credentials.c.hotkey == hotkey,
-        )
-        async with self._database.write() as connection:
-            await connection.execute(statement.on_conflict_do_nothing())
-            issued_at: datetime = (await connection.execute(query)).scalar_one()
-        self._remember_issued((epoch_id, kind, hotkey), issued_at)
+        issued_at = await self._issues.add(item)
+        self._remember_issued(item.key, issued_at)
         return issued_at
 
-    def _remember_issued(self, key: tuple[str, CredentialKind, str], issued_at: datetime) -> None:
+    async def _issue_all(
+        self, connection: AsyncConnection, items: Sequence[_Issue]
+    ) -> Sequence[datetime]:
+        first: dict[_Key, _Issue] = {}
+        for item in items:
+            first.setdefault(item.key, item)
+        # In one order everywhere, so that no two replicas wait for each other.
+        rows = [_issue_values(first[key]) for key in sorted(first)]
+        issued = _by_key(await connection.execute(self._issue_statement, rows))
+        if missing := first.keys() - issued.keys():
+            key = tuple_(credentials.c.epoch_id, credentials.c.kind, credentials.c.hotkey)
+            query = select(*_ISSUED).where(key.in_(sorted(missing)))
+            issued |= _by_key(await connection.execute(query))
+        return [issued[item.key] for item in items]
+
+    @cached_property
+    def _issue_statement(self) -> Any:
+        """Tells the rows that were not there before."""
+        insert = self._database.insert(credentials)
+        return insert.on_conflict_do_nothing().returning(*_ISSUED)
+
+    def _remember_issued(self, key: _Key, issued_at: datetime) -> None:
         """What is on record never changes; only the newest are kept in memory."""
         self._issued[key] = issued_at
         if len(self._issued) > _ISSUED_KEPT:
@@ -331,7 +379,7 @@ class Records:
 
     # Reports
 
-    async def put_report(self, report: Report, *, replace: bool) -> Report:
+    async def put_report(self, report: Report, *, replace: bool, origin: Origin) -> Report:
         """Keep an announced report and return the one that is now on record.
 
         A different one replaces an earlier one only with ``replace``.
@@ -346,6 +394,7 @@ class Records:
             "participants": report.participants,
             "reached_95": report.reached_95,
             "announced_at": report.announced_at,
+            **vars(origin),
         }
         insert = self._database.insert(reports).values(**values)
         key = [reports.c.epoch_id, reports.c.validator_hotkey]
@@ -356,7 +405,7 @@ class Records:
                 set_={name: insert.excluded[name] for name in values if name not in _REPORT_KEY},
                 where=reports.c.consensus_hash != insert.excluded.consensus_hash,
             )
-        query = select(reports).where(
+        query = select(*_REPORT).where(
             reports.c.epoch_id == report.epoch_id,
             reports.c.validator_hotkey == report.validator_hotkey,
         )
@@ -368,7 +417,7 @@ class Records:
     async def reports_of(self, epoch_id: str) -> list[Report]:
         """An epoch's announced reports, by hotkey."""
         query = (
-            select(reports)
+            select(*_REPORT)
             .where(reports.c.epoch_id == epoch_id)
             .order_by(reports.c.validator_hotkey)
         )
@@ -379,7 +428,7 @@ class Records:
     async def reports_between(self, first: datetime, before: datetime) -> list[Report]:
         """Reports on epochs that start in [first, before), oldest epoch first."""
         query = (
-            select(reports)
+            select(*_REPORT)
             .where(reports.c.start >= first, reports.c.start < before)
             .order_by(reports.c.start, reports.c.validator_hotkey)
         )
@@ -399,20 +448,47 @@ class Records:
         async with self._database.read() as connection:
             return sorted(row[0] for row in await connection.execute(query))
 
-    # Audit
 
-    async def add_requests(self, entries: Sequence[RequestEntry]) -> None:
-        async with self._database.write() as connection:
-            await connection.execute(requests.insert(), [vars(entry) for entry in entries])
-
-    async def drop_requests(self, before: datetime) -> None:
-        async with self._database.write() as connection:
-            await connection.execute(delete(requests).where(requests.c.at < before))
-
-
-_ISSUED_KEPT = 4_096
-_STATUS_KEY = ("epoch_id", "hotkey")
+_ISSUED_KEPT = 16_384
+_ISSUED = (
+    credentials.c.epoch_id,
+    credentials.c.kind,
+    credentials.c.hotkey,
+    credentials.c.issued_at,
+)
+_REPORT = [reports.c[field.name] for field in fields(Report)]
 _REPORT_KEY = ("epoch_id", "validator_hotkey")
+
+
+def _rounds(keys: Sequence[tuple[str, str]]) -> list[list[int]]:
+    """Positions in rounds, each with a key at most once and sorted by it, as one statement takes
+    them; a key's second position is in the second round."""
+    seen: Counter[tuple[str, str]] = Counter()
+    rounds: list[list[int]] = []
+    for n, key in enumerate(keys):
+        if seen[key] == len(rounds):
+            rounds.append([])
+        rounds[seen[key]].append(n)
+        seen[key] += 1
+    return [sorted(positions, key=lambda n: keys[n]) for positions in rounds]
+
+
+def _status_values(report: StatusReport) -> dict[str, Any]:
+    return {**vars(report), "s3_upload_complete": int(report.s3_upload_complete)}
+
+
+def _issue_values(item: _Issue) -> dict[str, Any]:
+    return {
+        "epoch_id": item.epoch_id,
+        "kind": item.kind,
+        "hotkey": item.hotkey,
+        "issued_at": item.issued_at,
+        **vars(item.origin),
+    }
+
+
+def _by_key(rows: Iterable[Any]) -> dict[_Key, datetime]:
+    return {(row[0], row[1], row[2]): row[3] for row in rows}
 
 
 async def _newest_start(connection: AsyncConnection) -> datetime | None:

@@ -19,7 +19,7 @@ from sn46.clock import Clock
 from sn46.mechanism.assignment import read_assignment
 from sn46.mechanism.canonical import canonical_json, sha256_hex
 from sn46.mechanism.epochs import Epoch, epoch_at, parse_epoch_id
-from sn46.mechanism.errors import DrawError, EpochError, MechanismError
+from sn46.mechanism.errors import AssignmentError, DrawError, EpochError, MechanismError
 from sn46.mechanism.signing import Signer, address_of
 from sn46.zipcodes import ZipTableError
 
@@ -115,7 +115,11 @@ class Epochs:
         """The epoch with its completed document, which is signed and kept once."""
         if stored.revealed_document is not None:
             return stored
-        assignment = read_assignment(json.loads(stored.document))
+        try:
+            assignment = read_assignment(json.loads(stored.document))
+        except AssignmentError:
+            # Drawn by a program whose assignments this one does not read: it stays as it is.
+            return stored
         if assignment.api_hotkey != address_of(self._signer):
             # Drawn under an earlier hotkey of this server, which alone can sign it again.
             return stored
@@ -187,7 +191,6 @@ class Scheduler:
         self._settings = settings
         self._clock = clock
         self._newest: datetime | None = None
-        self._pruned_at: datetime | None = None
         self.heartbeat: datetime | None = None
         self.last_error: str | None = None
 
@@ -205,11 +208,10 @@ class Scheduler:
             await self._clock.sleep(self._until_next())
 
     async def round(self) -> None:
-        """One round: draw what is due, complete what has ended, forget old audit entries."""
+        """One round: draw what is due, complete what has ended."""
         try:
             await self._draw_due()
             await self._epochs.reveal_ended()
-            await self._prune()
         except (MechanismError, ZipTableError, ChainError, SQLAlchemyError, OSError) as error:
             message = f"{type(error).__name__}: {error}"
             if message != self.last_error:
@@ -250,8 +252,8 @@ class Scheduler:
                 f"validators of epoch {epoch.id}."
             )
         inputs = await self._drawer.inputs(epoch, view)
-        stored, zipcodes = await asyncio.to_thread(self._drawer.draw, inputs)
-        kept = await self._records.add_epoch(stored, zipcodes, after=inputs.newest)
+        stored, zipcodes, table = await asyncio.to_thread(self._drawer.draw, inputs)
+        kept = await self._records.add_epoch(stored, zipcodes, after=inputs.newest, table=table)
         self._newest = await self._records.newest_start()
         if kept:
             log.info(
@@ -262,12 +264,6 @@ class Scheduler:
                 eligible=stored.eligible,
                 relaxed=list(stored.relaxed),
             )
-
-    async def _prune(self) -> None:
-        now = self._clock.now()
-        if self._pruned_at is None or now - self._pruned_at >= timedelta(hours=1):
-            await self._records.drop_requests(now - timedelta(days=self._settings.audit_days))
-            self._pruned_at = now
 
     def _until_next(self) -> timedelta:
         """To the next moment at which something is due, or the pause where that is sooner."""

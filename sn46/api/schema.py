@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Table,
     TypeDecorator,
+    text,
 )
 
 
@@ -35,6 +36,8 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 metadata = MetaData()
+
+_REFUSED = text("status >= 400")
 
 # `document` is what is served, byte for byte: signing again would give another signature.
 epochs = Table(
@@ -68,6 +71,17 @@ draws = Table(
     Column("state", String(16), nullable=False),
     Column("market_tier", String(16), nullable=False),
     Index("draws_by_zipcode", "zipcode", "start"),
+    Index("draws_by_start", "start"),
+)
+
+# `document` is the table's canonical JSON, compressed; `first_start` the start of the first epoch
+# that was drawn from it.
+zip_tables = Table(
+    "zip_tables",
+    metadata,
+    Column("version", String(64), primary_key=True),
+    Column("first_start", UtcTime, nullable=False),
+    Column("document", LargeBinary, nullable=False),
 )
 
 statuses = Table(
@@ -82,7 +96,8 @@ statuses = Table(
     Column("updated_at", UtcTime, nullable=False),
 )
 
-# The policy itself is not kept: signing it again with `issued_at` gives the same one.
+# The policy itself is not kept: signing it again with `issued_at` gives the same one. What follows
+# `issued_at` says which request it was issued to; rows from before revision 0002 do not know.
 credentials = Table(
     "credentials",
     metadata,
@@ -90,6 +105,12 @@ credentials = Table(
     Column("kind", String(16), primary_key=True),
     Column("hotkey", String(64), primary_key=True),
     Column("issued_at", UtcTime, nullable=False),
+    Column("request_id", String(64)),
+    Column("address", String(64)),
+    Column("way", String(16)),
+    Index("credentials_by_hotkey", "hotkey", "issued_at"),
+    Index("credentials_by_time", "issued_at"),
+    Index("credentials_by_request", "request_id"),
 )
 
 reports = Table(
@@ -104,9 +125,16 @@ reports = Table(
     Column("participants", Integer, nullable=False),
     Column("reached_95", Integer, nullable=False),
     Column("announced_at", UtcTime, nullable=False),
+    Column("request_id", String(64)),
+    Column("address", String(64)),
+    Column("way", String(16)),
     Index("reports_by_start", "start"),
+    Index("reports_by_time", "announced_at"),
+    Index("reports_by_request", "request_id"),
 )
 
+# `hotkey` and `way` are empty where the caller is not known. A row whose `count` is over 1 stands
+# for so many requests that were refused alike, the last of them `at`.
 requests = Table(
     "requests",
     metadata,
@@ -120,4 +148,9 @@ requests = Table(
     Column("status", Integer, nullable=False),
     Column("code", String(40)),
     Column("address", String(64), nullable=False),
+    Column("epoch_id", String(20)),
+    Column("count", Integer, nullable=False, server_default="1"),
+    Index("requests_by_hotkey", "hotkey", "at"),
+    Index("requests_by_request", "request_id"),
+    Index("requests_refused", "at", sqlite_where=_REFUSED, postgresql_where=_REFUSED),
 )

@@ -9,11 +9,11 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import structlog
-from fastapi import FastAPI
 from granian.constants import Interfaces
 from granian.server.embed import Server
 from limits.errors import ConfigurationError
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.types import ASGIApp
 
 from sn46.api.app import create_app, running
 from sn46.api.database import DatabaseError
@@ -56,7 +56,7 @@ async def opened(settings: ApiSettings, clock: Clock) -> AsyncGenerator[Outside]
         await results.close()
 
 
-async def serve_app(app: FastAPI, host: str, port: int, stop: asyncio.Event) -> None:
+async def serve_app(app: ASGIApp, host: str, port: int, stop: asyncio.Event) -> None:
     """Serve an application until ``stop`` is set; requests under way are finished.
 
     Raises:

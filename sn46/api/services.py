@@ -8,15 +8,18 @@ from starlette.requests import Request
 from sn46.api.audit import Audit
 from sn46.api.database import Database
 from sn46.api.drawing import Drawer
-from sn46.api.identity import AddressReader, Authenticator, BtauthWay, FieldWay, HeaderWay
+from sn46.api.drawrecords import DrawRecords
+from sn46.api.identity import AddressReader, Authenticator, BtauthWay, FieldWay, HeaderWay, Identity
 from sn46.api.limiting import Limiter
 from sn46.api.metagraph import Metagraph
 from sn46.api.metrics import Metrics
 from sn46.api.reading import Reader
-from sn46.api.records import Records
+from sn46.api.records import Origin, Records
+from sn46.api.retention import Retention
 from sn46.api.schedule import Epochs, Scheduler
 from sn46.api.settings import ApiSettings
 from sn46.api.tables import TableFile
+from sn46.api.trail import Trail
 from sn46.chain.base import Chain
 from sn46.clock import Clock
 from sn46.mechanism.signing import Signer
@@ -43,6 +46,7 @@ class Services:
     outside: Outside
     database: Database
     records: Records = field(init=False)
+    past_draws: DrawRecords = field(init=False)
     limiter: Limiter = field(init=False)
     metagraph: Metagraph = field(init=False)
     address_of: AddressReader = field(init=False)
@@ -51,6 +55,8 @@ class Services:
     scheduler: Scheduler = field(init=False)
     table: TableFile = field(init=False)
     reader: Reader = field(init=False)
+    retention: Retention = field(init=False)
+    trail: Trail = field(init=False)
     audit: Audit = field(init=False)
     metrics: Metrics = field(init=False)
 
@@ -58,6 +64,7 @@ class Services:
         settings, outside = self.settings, self.outside
         clock, signer = outside.clock, outside.signer
         records = Records(self.database)
+        trail = Trail(self.database)
         limiter = Limiter(settings.limits_storage)
         refresh = min(settings.metagraph_refresh_seconds, max(2, settings.epoch_seconds // 16))
         metagraph = Metagraph(
@@ -80,9 +87,11 @@ class Services:
         )
         epochs = Epochs(records, settings, signer, clock)
         table = TableFile(settings.zipcode_table)
-        drawer = Drawer(records, table, settings, signer, clock)
+        past_draws = DrawRecords(self.database)
+        drawer = Drawer(records, past_draws, table, settings, signer, clock)
         parts = {
             "records": records,
+            "past_draws": past_draws,
             "limiter": limiter,
             "metagraph": metagraph,
             "address_of": address_of,
@@ -91,7 +100,9 @@ class Services:
             "scheduler": Scheduler(epochs, drawer, records, metagraph, settings, clock),
             "table": table,
             "reader": Reader(outside.miners, outside.results, records, settings, clock),
-            "audit": Audit(records, clock),
+            "retention": Retention(self.database, settings, clock),
+            "trail": trail,
+            "audit": Audit(trail, clock, epochs.at),
             "metrics": Metrics(),
         }
         for name, part in parts.items():
@@ -126,3 +137,9 @@ def make_services(settings: ApiSettings, outside: Outside) -> Services:
 def services_of(request: Request) -> Services:
     """The services of the application that a request came to."""
     return request.app.state.services
+
+
+def origin_of(request: Request, caller: Identity) -> Origin:
+    """What is kept of a request beside what it brought about."""
+    address = services_of(request).address_of(request)
+    return Origin(request.state.request_id, address, caller.way)

@@ -98,6 +98,7 @@ class ApiSettings(BaseSettings):
 
     snapshot_settle_seconds: float = Field(5.0, ge=0)
     audit_days: int = Field(30, ge=1)
+    status_days: int = Field(30, ge=1)
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -1,6 +1,8 @@
-"""The ZIP master table in its file, read again when the file has changed."""
+"""The ZIP master table: in its file, read again when the file has changed, and as it is kept once
+a draw was made from it."""
 
 import asyncio
+import gzip
 from pathlib import Path
 
 from sn46.zipcodes import MasterTable, ZipTableError, load_table
@@ -39,3 +41,13 @@ class TableFile:
             _ = table.version
             self._table, self._seen = table, seen
         return self._table
+
+
+def packed(document: bytes) -> bytes:
+    """A table's document as it is kept: gzip, the same bytes each time."""
+    return gzip.compress(document, mtime=0)
+
+
+def unpacked(kept: bytes) -> bytes:
+    """The document of what is kept."""
+    return gzip.decompress(kept)

@@ -8,13 +8,14 @@ the seed left out, so that it is the same before and after the reveal.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from sn46.mechanism.canonical import canonical_json, hash_json, hmac_hex, sha256_hex
 from sn46.mechanism.epochs import Epoch, check_epoch_seconds, parse_epoch_id
-from sn46.mechanism.errors import AssignmentError, EpochError
+from sn46.mechanism.errors import AssignmentError, DrawError, EpochError
 from sn46.mechanism.names import EpochId, Hotkey, ZipCode
 from sn46.mechanism.rules import Rules
+from sn46.mechanism.selection import Selection, read_selection
 from sn46.mechanism.signing import Signer, sign_document, verify_document
 from sn46.mechanism.times import format_time, parse_time
 
@@ -34,39 +35,11 @@ class AssignedZip:
 
 
 @dataclass(frozen=True)
-class Selection:
-    """How the draw was made, so that anyone can make it again.
-
-    ``commitment`` is hash(seed) of this draw, ``next_commitment`` that of the following one,
-    ``relaxed`` the names of the quotas that the draw had to give up, in order.
-    """
-
-    algorithm: str
-    commitment: str
-    next_commitment: str
-    seed: str | None
-    table_version: str
-    relaxed: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "algorithm": self.algorithm,
-            "commitment": self.commitment,
-            "next_commitment": self.next_commitment,
-            "seed": self.seed,
-            "table_version": self.table_version,
-            "relaxed": list(self.relaxed),
-        }
-
-
-@dataclass(frozen=True)
 class Assignment:
     """An epoch's assignment, without its signature. ``zipcodes`` are sorted by ZIP."""
 
     epoch: Epoch
     nonce: str
-    target_listings: int
-    tolerance_percent: int
     rules: Rules
     validators: tuple[Hotkey, ...]
     zipcodes: tuple[AssignedZip, ...]
@@ -76,6 +49,14 @@ class Assignment:
     @property
     def epoch_id(self) -> EpochId:
         return self.epoch.id
+
+    @property
+    def target_listings(self) -> int:
+        return self.selection.draw_rules.target_listings
+
+    @property
+    def tolerance_percent(self) -> int:
+        return self.selection.draw_rules.tolerance_percent
 
     @property
     def submission_deadline(self) -> datetime:
@@ -189,7 +170,7 @@ def read_assignment(document: Mapping[str, Any], api_hotkey: str | None = None) 
     rules = Rules.from_json(document.get("rules"))
     try:
         return _parse(document, rules)
-    except (KeyError, TypeError, ValueError, EpochError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, EpochError, DrawError) as error:
         raise AssignmentError(f"The assignment is malformed: {error!r}.") from error
 
 
@@ -198,12 +179,9 @@ def _parse(document: Mapping[str, Any], rules: Rules) -> Assignment:
     end = parse_time(document["epoch_end"])
     seconds = check_epoch_seconds(int((end - start).total_seconds()))
     epoch = parse_epoch_id(str(document["epoch_id"]), seconds)
-    selection = cast(Mapping[str, Any], document["selection"])
     assignment = Assignment(
         epoch=epoch,
         nonce=str(document["nonce"]),
-        target_listings=int(document["target_listings"]),
-        tolerance_percent=int(document["tolerance_percent"]),
         rules=rules,
         validators=tuple(Hotkey(str(v)) for v in document["validators"]),
         zipcodes=tuple(
@@ -219,13 +197,8 @@ def _parse(document: Mapping[str, Any], rules: Rules) -> Assignment:
             )
             for z in document["zipcodes"]
         ),
-        selection=Selection(
-            algorithm=str(selection["algorithm"]),
-            commitment=str(selection["commitment"]),
-            next_commitment=str(selection["next_commitment"]),
-            seed=None if selection["seed"] is None else str(selection["seed"]),
-            table_version=str(selection["table_version"]),
-            relaxed=tuple(str(r) for r in selection["relaxed"]),
+        selection=read_selection(
+            document["selection"], document["target_listings"], document["tolerance_percent"]
         ),
         api_hotkey=Hotkey(str(document["api_hotkey"])),
     )

@@ -6,6 +6,8 @@ seconds), number of epochs. It prints one line for each epoch that is there afte
 
 import asyncio
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from sn46.api.services import Outside, Services, make_services
 from sn46.api.settings import load_settings
 from sn46.chain.connect import open_chain
 from sn46.chain.wallets import load_hotkey
+from sn46.clock import Clock
 from sn46.store.s3 import S3Access, S3Bucket
 
 
@@ -31,8 +34,9 @@ class SteppedClock:
         await asyncio.sleep(0)
 
 
-async def draw(url: str, folder: Path, start: datetime, count: int) -> None:
-    clock = SteppedClock(start)
+@asynccontextmanager
+async def services_at(url: str, folder: Path, clock: Clock) -> AsyncGenerator[Services]:
+    """A server's parts over a database and the folder of a world, without its HTTP."""
     settings = load_settings(
         _env_file=None,
         secret_key="k" * 40,
@@ -45,18 +49,26 @@ async def draw(url: str, folder: Path, start: datetime, count: int) -> None:
     bucket = S3Bucket(S3Access("http://127.0.0.1:9", "us-east-1", "none", "none"), "none")
     chain = open_chain(f"local:{folder}/chain.sqlite", netuid=NETUID)
     signer = load_hotkey("api-cold", "api", folder / "wallets")
-    services: Services = make_services(settings, Outside(clock, chain, signer, bucket, bucket))
-    await services.database.migrate()
-    await services.metagraph.refresh()
-    for n in range(count):
-        clock.time = start + n * timedelta(seconds=L)
-        while True:
-            await services.scheduler.round()
-            if await services.records.epoch(services.epochs.at(clock.time).id) is not None:
-                break
-        print(n, flush=True)
-    await services.database.close()
-    await chain.close()
+    services = make_services(settings, Outside(clock, chain, signer, bucket, bucket))
+    try:
+        yield services
+    finally:
+        await services.database.close()
+        await chain.close()
+
+
+async def draw(url: str, folder: Path, start: datetime, count: int) -> None:
+    clock = SteppedClock(start)
+    async with services_at(url, folder, clock) as services:
+        await services.database.migrate()
+        await services.metagraph.refresh()
+        for n in range(count):
+            clock.time = start + n * timedelta(seconds=L)
+            while True:
+                await services.scheduler.round()
+                if await services.records.epoch(services.epochs.at(clock.time).id) is not None:
+                    break
+            print(n, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from apinet import Net
 from fastapi import APIRouter, Depends, FastAPI, Request
 from pydantic import BaseModel
 from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import Receive, Scope, Send
 
 from sn46.api.direct import Direct, plain_routes
 from sn46.api.failures import answer_failures, answer_mistake
@@ -30,8 +31,12 @@ UPLOAD = "/api/v1/s3-access/miner-upload"
     ],
 )
 async def test_both_ways_give_one_answer(net: Net, method: str, path: str) -> None:
-    framework = httpx.ASGITransport(app=net.app.by_framework)
-    async with httpx.AsyncClient(transport=framework, base_url=net.url) as slow:
+    async def by_framework(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"] = {"request_id": "from-the-envelope"}
+        await net.app.by_framework(scope, receive, send)
+
+    transport = httpx.ASGITransport(app=by_framework)
+    async with httpx.AsyncClient(transport=transport, base_url=net.url) as slow:
         answers: list[tuple[int, Any, str | None]] = []
         for http in (net.http, slow):
             for headers in ({}, net.btauth("ann", method, path)):

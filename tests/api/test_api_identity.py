@@ -243,7 +243,8 @@ async def test_authenticated_requests_are_on_record(net: Net) -> None:
     async with net.services.database.read() as connection:
         rows = (await connection.execute(select(requests))).mappings().all()
     assert [(r["request_id"], r["hotkey"], r["status"]) for r in rows] == [
-        ("trace-me", net.hotkey("ann"), 200)
+        ("trace-me", net.hotkey("ann"), 200),
+        ("trace-me", "", 401),
     ]
 
 

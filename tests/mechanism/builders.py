@@ -17,20 +17,20 @@ import polars as pl
 from sn46.mechanism.assignment import (
     AssignedZip,
     Assignment,
-    Selection,
     assignment_nonce,
     seed_commitment,
     selection_seed,
 )
 from sn46.mechanism.canonical import sha256_hex
 from sn46.mechanism.chainview import Block, ChainView, Neuron
-from sn46.mechanism.draw import ALGORITHM, ZipRow
+from sn46.mechanism.draw import ALGORITHM, DrawRules, ZipRow
 from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.evidence import Check, checks_key, evidence_key, write_evidence
 from sn46.mechanism.listings import listings_frame, write_listings
 from sn46.mechanism.names import Coldkey, Hotkey, Uid, ZipCode
 from sn46.mechanism.quick import QuickResult, Upload, examine
 from sn46.mechanism.rules import Rules
+from sn46.mechanism.selection import FixedTarget, Selection, TargetBasis
 from sn46.mechanism.signing import Signer
 from sn46.mechanism.submission import (
     Manifest,
@@ -97,14 +97,13 @@ def new_assignment(
     rules: Rules | None = None,
     validators: Iterable[str] = (),
     epoch: Epoch = EPOCH,
+    basis: TargetBasis | None = None,
 ) -> Assignment:
     """An assignment as the API server would make it, of the key named ``api``."""
     ordered = tuple(sorted(zips, key=lambda z: z.zipcode))
     return Assignment(
         epoch=epoch,
         nonce=assignment_nonce(SECRET, epoch, ordered),
-        target_listings=sum(z.expected_listings for z in ordered),
-        tolerance_percent=10,
         rules=rules or Rules(),
         validators=tuple(sorted(Hotkey(v) for v in validators)),
         zipcodes=ordered,
@@ -114,6 +113,8 @@ def new_assignment(
             next_commitment=seed_commitment(selection_seed(SECRET, epoch.next().id)),
             seed=None,
             table_version="0" * 64,
+            draw_rules=DrawRules(target_listings=sum(z.expected_listings for z in ordered)),
+            target_basis=FixedTarget() if basis is None else basis,
         ),
         api_hotkey=hotkey("api"),
     )

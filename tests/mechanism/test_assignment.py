@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +21,9 @@ from sn46.mechanism.assignment import (
 from sn46.mechanism.canonical import canonical_json, hash_json, hmac_hex, sha256_hex
 from sn46.mechanism.errors import AssignmentError
 from sn46.mechanism.names import EpochId, ZipCode
+from sn46.mechanism.reported import ReportedEpoch
 from sn46.mechanism.rules import MAX_LOOKBACK_DAYS, Rules
+from sn46.mechanism.selection import AdaptiveTarget
 from sn46.mechanism.signing import sign_document, verify_document, verify_signature
 
 from .builders import (
@@ -34,14 +37,20 @@ from .builders import (
 )
 
 ZIPS = (assigned_zip("08701", 350, city="Lakewood", county="Océan"), assigned_zip("15213", 100))
+BASIS = AdaptiveTarget(450, 400, 900, (ReportedEpoch(EpochId("2024-03-15-04:00"), 450, 20, 17),))
+
+
+def with_draw_rules(made: Assignment, **changes: Any) -> Assignment:
+    """The assignment as if the owner's settings of the draw had been others."""
+    selection = made.selection
+    rules = replace(selection.draw_rules, **changes)
+    return replace(made, selection=replace(selection, draw_rules=rules))
 
 
 def served(**options: Any) -> dict[str, Any]:
     """An assignment as it comes over the wire."""
-    document = new_assignment(ZIPS, validators=[hotkey("v1"), hotkey("v2")], **options).sign(
-        key("api")
-    )
-    return json.loads(json.dumps(document))
+    made = new_assignment(ZIPS, validators=[hotkey("v1"), hotkey("v2")], basis=BASIS, **options)
+    return json.loads(json.dumps(made.sign(key("api"))))
 
 
 def test_canonical_json() -> None:
@@ -80,7 +89,7 @@ def test_the_nonce_binds_secret_epoch_and_zips() -> None:
 
 
 def test_an_assignment_is_read_as_it_was_made() -> None:
-    made = new_assignment(ZIPS, validators=[hotkey("v1"), hotkey("v2")])
+    made = new_assignment(ZIPS, validators=[hotkey("v1"), hotkey("v2")], basis=BASIS)
     assert read_assignment(served(), hotkey("api")) == made
     assert read_assignment(served()) == made
     assert served()["total_expected_listings"] == 450  # 350 + 100
@@ -105,6 +114,8 @@ def test_revealing_the_seed_changes_the_document_and_not_the_hash() -> None:
         new_assignment(ZIPS, validators=[hotkey("v1")]),
         new_assignment(ZIPS, rules=Rules(min_volume_percent=11)),
         new_assignment(ZIPS, epoch=EPOCH.next()),
+        new_assignment(ZIPS, basis=BASIS),
+        with_draw_rules(new_assignment(ZIPS), cooldown_hours=25),
     ],
 )
 def test_the_hash_tells_assignments_apart(other: Assignment) -> None:
@@ -218,6 +229,62 @@ def test_zips_that_cannot_be_scored_are_refused(zips: tuple[AssignedZip, ...]) -
     document = new_assignment(ZIPS).to_json()
     document["zipcodes"] = [vars(z) for z in zips]
     document["total_expected_listings"] = sum(z.expected_listings for z in zips)
+    with pytest.raises(AssignmentError):
+        read_assignment(sign_document(document, key("api")))
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {},
+        {"eligible_states": frozenset({"PA", "NJ"})},
+        {"eligible_states": frozenset()},
+        {"tier_shares": (0, 100, 0), "tier_tolerance": 0, "cooldown_hours": 0},
+    ],
+)
+def test_the_draws_rules_come_through(rules: dict[str, Any]) -> None:
+    made = with_draw_rules(new_assignment(ZIPS), **rules)
+    assert read_assignment(json.loads(json.dumps(made.sign(key("api"))))) == made
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("eligible_states", ["PA", "NJ"]),  # not sorted
+        ("eligible_states", ["PA", "PA"]),
+        ("eligible_states", "PA"),
+        ("tier_shares", [30, 50, 30]),  # more than the whole
+        ("tier_shares", [30, 70]),
+        ("cooldown_hours", 24.0),
+        ("cooldown_hours", True),
+        ("cooldown_hours", -1),
+        ("max_data_age_days", 10**30),
+        ("min_zipcode_listings", 4_000),  # over the maximum
+        ("target_listings", 450),  # stands in the assignment itself
+    ],
+)
+def test_rules_of_a_draw_that_cannot_be(name: str, value: Any) -> None:
+    document = new_assignment(ZIPS).to_json()
+    document["selection"]["draw_rules"][name] = value
+    with pytest.raises(AssignmentError):
+        read_assignment(sign_document(document, key("api")))
+
+
+@pytest.mark.parametrize(
+    "basis",
+    [
+        {"mode": "free"},
+        {"mode": "fixed", "previous": 450},
+        BASIS.to_json() | {"mode": "fixed"},
+        BASIS.to_json() | {"previous": "450"},
+        BASIS.to_json() | {"epochs": None},
+        BASIS.to_json() | {"epochs": [vars(BASIS.epochs[0]) | {"reached": 21}]},  # of 20
+        {**BASIS.to_json(), "epochs": [{**vars(BASIS.epochs[0]), "more": 1}]},
+    ],
+)
+def test_a_basis_of_the_target_that_cannot_be(basis: Any) -> None:
+    document = new_assignment(ZIPS, basis=BASIS).to_json()
+    document["selection"]["target_basis"] = basis
     with pytest.raises(AssignmentError):
         read_assignment(sign_document(document, key("api")))
 

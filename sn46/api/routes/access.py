@@ -15,11 +15,11 @@ from sn46.api.contract import (
     answers,
     signed,
 )
-from sn46.api.identity import Call
+from sn46.api.identity import Call, Identity
 from sn46.api.problems import Problem
 from sn46.api.reading import BucketName
 from sn46.api.records import StoredEpoch
-from sn46.api.services import Services, services_of
+from sn46.api.services import origin_of, services_of
 from sn46.api.settings import ApiSettings
 from sn46.api.wire import (
     MinerUploadBody,
@@ -30,7 +30,6 @@ from sn46.api.wire import (
     ValidatorUploadBody,
 )
 from sn46.mechanism.epochs import Epoch
-from sn46.mechanism.names import Hotkey
 from sn46.mechanism.submission import (
     EPOCH_METADATA,
     MAX_FILE_BYTES,
@@ -57,7 +56,7 @@ async def miner_upload(request: Request) -> UploadAnswer:
     submission deadline; asking again gives the same one."""
     services = services_of(request)
     raw = await read_body(request)
-    named = text_field(raw, "epoch_id") or "current"
+    named = request.state.epoch = text_field(raw, "epoch_id") or "current"
     call = Call(
         "miner-upload",
         services.settings.limit_credentials,
@@ -75,7 +74,9 @@ async def miner_upload(request: Request) -> UploadAnswer:
             f"The submission deadline of epoch {stored.epoch_id} was "
             f"{format_time(stored.epoch.end)}. Work on the current epoch.",
         )
-    issued_at = await services.records.issue(stored.epoch_id, "miner", caller.hotkey, now)
+    issued_at = await services.records.issue(
+        stored.epoch_id, "miner", caller.hotkey, now, origin_of(request, caller)
+    )
     policy = services.outside.miners.upload_policy(
         prefix=miner_prefix(caller.hotkey, stored.epoch_id),
         expires_at=stored.epoch.end,
@@ -96,11 +97,12 @@ async def validator_upload(request: Request) -> UploadAnswer:
     (to E + L) of an epoch."""
     services = services_of(request)
     raw = await read_body(request)
+    request.state.epoch = text_field(raw, "epoch_id")
     call = validator_upload_call(services.settings)
     caller = await services.authenticator.identify(request, raw, call)
     body = validated(ValidatorUploadBody, raw)
     stored = await services.epochs.begun(body.epoch_id)
-    return await validator_policy(services, stored, caller.hotkey, body.purpose)
+    return await validator_policy(request, stored, caller, body.purpose)
 
 
 def validator_upload_call(settings: ApiSettings) -> Call:
@@ -114,13 +116,17 @@ def validator_upload_call(settings: ApiSettings) -> Call:
 
 
 async def validator_policy(
-    services: Services, stored: StoredEpoch, hotkey: Hotkey, purpose: Literal["evidence", "results"]
+    request: Request,
+    stored: StoredEpoch,
+    caller: Identity,
+    purpose: Literal["evidence", "results"],
 ) -> UploadAnswer:
     """The upload policy for a validator's own folder of an epoch.
 
     Raises:
         Problem: 409, where the deadline for this purpose has passed.
     """
+    services, hotkey = services_of(request), caller.hotkey
     deadline = _upload_deadline(stored.epoch, purpose)
     now = services.outside.clock.now()
     if now >= deadline:
@@ -131,7 +137,9 @@ async def validator_policy(
             f"{format_time(deadline)}.",
         )
     prefix = validator_prefix(hotkey, stored.epoch_id)
-    issued_at = await services.records.issue(stored.epoch_id, purpose, hotkey, now)
+    issued_at = await services.records.issue(
+        stored.epoch_id, purpose, hotkey, now, origin_of(request, caller)
+    )
     policy = services.outside.results.upload_policy(
         prefix=f"{prefix}evidence/" if purpose == "evidence" else prefix,
         expires_at=deadline,
@@ -156,7 +164,7 @@ async def validator_read(
     the evidence deadline has passed. Both are shown as they were at their deadline."""
     services = services_of(request)
     raw = await read_body(request)
-    named = text_field(raw, "epoch_id") or ""
+    named = request.state.epoch = text_field(raw, "epoch_id") or ""
     call = Call(
         "validator-read",
         services.settings.limit_read,

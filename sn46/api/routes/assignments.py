@@ -32,6 +32,7 @@ _ANSWERS = answers(ASSIGNMENT_EXAMPLE, *SIGNED, schema=ASSIGNMENT_SCHEMA, not_mo
 async def current_assignment(request: Request) -> Response:
     """The running epoch's assignment, signed by this server: identical bytes for every caller."""
     services = services_of(request)
+    request.state.epoch = "current"
     await services.authenticator.identify(request, b"", current_call(services.settings))
     return await _answer(request, services, await services.epochs.current())
 
@@ -41,6 +42,7 @@ async def epoch_assignment(request: Request, epoch_id: EpochInPath) -> Response:
     """An epoch's assignment; `previous` names the last ended one. It carries the draw's seed
     once the epoch has ended."""
     services = services_of(request)
+    request.state.epoch = epoch_id
     await services.authenticator.identify(request, b"", epoch_call(services.settings, epoch_id))
     return await _answer(request, services, await services.epochs.begun(epoch_id))
 
@@ -95,7 +97,7 @@ async def report_status(request: Request) -> StatusAnswer:
     """How far a miner is with an epoch. It never goes back from `completed`."""
     services = services_of(request)
     raw = await read_body(request)
-    named = text_field(raw, "epoch_id") or ""
+    named = request.state.epoch = text_field(raw, "epoch_id") or ""
     call = Call("status", services.settings.limit_status, (f"zipcode:status:{named}",))
     caller = await services.authenticator.identify(request, raw, call)
     body = validated(StatusBody, raw)

@@ -20,7 +20,7 @@ from sn46.api.contract import (
 from sn46.api.identity import Call
 from sn46.api.problems import Problem
 from sn46.api.records import Report
-from sn46.api.services import services_of
+from sn46.api.services import origin_of, services_of
 from sn46.api.wire import (
     AgreementAnswer,
     AnnounceBody,
@@ -53,7 +53,7 @@ async def announce(request: Request) -> ReportAnswer:
     announcing the same again changes nothing."""
     services = services_of(request)
     raw = await read_body(request)
-    named = text_field(raw, "epoch_id") or ""
+    named = request.state.epoch = text_field(raw, "epoch_id") or ""
     call = Call(
         "validation-results",
         services.settings.limit_results,
@@ -82,14 +82,17 @@ async def announce(request: Request) -> ReportAnswer:
     report = await read_report(
         services.outside.results, stored, caller.hotkey, body.consensus_hash, now
     )
-    replace = now < stored.epoch.results_deadline
-    kept = await services.records.put_report(report, replace=replace)
+    # The next draw but one counts what stands here now, and anyone must be able to find it again.
+    replace = now < stored.epoch.weights_by
+    kept = await services.records.put_report(
+        report, replace=replace, origin=origin_of(request, caller)
+    )
     if kept.consensus_hash != report.consensus_hash:
         raise Problem(
             409,
             "report_final",
             f"Another report on epoch {stored.epoch_id} was announced, and since "
-            f"{format_time(stored.epoch.results_deadline)} it can no longer be replaced.",
+            f"{format_time(stored.epoch.weights_by)} it can no longer be replaced.",
         )
     return _report_answer(kept)
 
