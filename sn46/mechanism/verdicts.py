@@ -39,6 +39,8 @@ def compare(row: Mapping[str, Any], record: Mapping[str, Any] | None) -> tuple[V
     mistaken = _identity_fault(row, record)
     if mistaken is not None:
         return mistaken
+    if record.get("sale_date") is None and record.get("sale_price") is None:
+        return Verdict.CONTRADICTED, "The source shows this home, and no sale of it."
     differences = [text for text in (_differs(f, row, record) for f in _FIELDS) if text]
     if differences:
         return Verdict.CONTRADICTED, "; ".join(differences) + "."

@@ -37,6 +37,13 @@ def test_what_the_source_positively_does_not_know() -> None:
     assert compare(ROW, None)[0] == Verdict.NOT_FOUND
 
 
+def test_a_home_without_a_sale_contradicts_an_invented_one() -> None:
+    assert verdict(sale_price=None, sale_date=None) == Verdict.CONTRADICTED
+    # Some states disclose no prices: a date alone is a sale.
+    assert verdict(sale_price=None) == Verdict.CONFIRMED
+    assert verdict(sale_price=None, sale_date=date(2020, 1, 1)) == Verdict.CONTRADICTED
+
+
 @given(st.integers(1_000, 10**8), st.integers(-(10**7), 10**7))
 def test_price_and_area_within_one_percent_of_the_sources(theirs: int, off: int) -> None:
     within = abs(off) * 100 <= theirs
