@@ -18,6 +18,11 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from sn46 import __version__
+from sn46.commands import api, miner, zipcodes
+from sn46.commands.audit import audit
+from sn46.commands.caddyfile import caddyfile
+from sn46.commands.plan import plan
+from sn46.commands.simulate import simulate_draws
 from sn46.localnet import defaults
 
 if TYPE_CHECKING:
@@ -37,6 +42,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(api.app)
+app.add_typer(miner.app)
+app.add_typer(zipcodes.app)
+app.command()(audit)
+app.command()(caddyfile)
+app.command()(plan)
+app.command("simulate-draws")(simulate_draws)
 
 
 class Actor(StrEnum):
@@ -88,6 +100,12 @@ def localnet(
         int, typer.Option(help="Length of an epoch: at least 60, and a divisor of a day.")
     ] = defaults.EPOCH_SECONDS,
     validators: Annotated[int, typer.Option(help="How many validators.")] = defaults.VALIDATORS,
+    replicas: Annotated[
+        int,
+        typer.Option(
+            help="How many API servers; more than one stand behind Caddy, on PostgreSQL and Valkey."
+        ),
+    ] = 1,
     miners: Annotated[
         str, typer.Option(help="Strategies of the miners, separated by commas.", metavar="LIST")
     ] = "all",
@@ -126,6 +144,7 @@ def localnet(
             epochs=epochs,
             epoch_seconds=epoch_seconds,
             validators=validators,
+            replicas=replicas,
             miners=parse_miners(miners),
             target_listings=target_listings,
             seed=seed,
@@ -140,61 +159,6 @@ def localnet(
     except (OptionError, ValueError) as error:
         return _fail(str(error), EXIT_USAGE, "localnet")
     return run_localnet(options)
-
-
-class ApiTask(StrEnum):
-    """What ``sn46 api`` is to do."""
-
-    RUN = "run"
-    CHECK = "check"
-
-
-@app.command()
-def api(
-    task: Annotated[
-        ApiTask, typer.Argument(help="run the server, or check what it needs, a line each.")
-    ] = ApiTask.RUN,
-) -> int:
-    """Run the API server, with the settings of the environment and .env; or check them."""
-    if task is ApiTask.CHECK:
-        return _check_api()
-    from sn46.api.__main__ import main as run
-
-    return run()
-
-
-def _check_api() -> int:
-    """Exits with 0 where all is well, 1 where something is not, 2 where a setting is wrong."""
-    from sn46.api.check import check_api
-    from sn46.api.settings import load_settings
-    from sn46.clock import SystemClock
-    from sn46.configuration import SettingsError
-
-    try:
-        settings = load_settings()
-    except SettingsError as error:
-        for line in error.lines:
-            _fail(line, command="api check")
-        return EXIT_USAGE
-    print("ok    settings")
-
-    async def look() -> bool:
-        well = True
-        async for finding in check_api(settings, SystemClock()):
-            text = f": {finding.text}" if finding.text else ""
-            print(f"{'ok   ' if finding.ok else 'FAIL '} {finding.part}{text}", flush=True)
-            well = well and finding.ok
-        return well
-
-    return 0 if asyncio.run(look()) else EXIT_FAILED
-
-
-@app.command()
-def miner() -> int:
-    """Run a miner, with the settings of the environment and .env."""
-    from sn46.miner.process import main as run
-
-    return run()
 
 
 @app.command()

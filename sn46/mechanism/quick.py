@@ -391,27 +391,58 @@ def _with_centroids(assignment: Assignment, rows: pl.DataFrame) -> pl.DataFrame:
     return rows.join(centroids, on="folder", how="left", maintain_order="left")
 
 
-def _in_range(assignment: Assignment) -> pl.Expr:
-    """Whether a row is in range. A null comparison (an absent optional field) counts as in."""
-    end = assignment.epoch.end
-    earliest = end - timedelta(days=assignment.rules.lookback_days)
+@dataclass(frozen=True)
+class RangeRule:
+    """One rule that a row in range keeps: ``keeps`` over the columns of ``judge_rows``.
+    ``broken`` says how a row breaks it, ``columns`` what it looks at."""
+
+    broken: str
+    columns: tuple[str, ...]
+    keeps: pl.Expr
+
+
+def range_rules(assignment: Assignment) -> tuple[RangeRule, ...]:
+    """The rules of the range (mechanism 6). An absent optional field keeps its rule."""
+    epoch = assignment.epoch
+    earliest = (epoch.end - timedelta(days=assignment.rules.lookback_days)).date()
     texts = [name for name in REQUIRED if isinstance(SCHEMA[name], pl.String)]
     present = pl.all_horizontal(
         [pl.col(name).is_not_null() for name in REQUIRED]
         + [pl.col(name).str.strip_chars().str.len_bytes() > 0 for name in texts]
     )
     identified = pl.col("listing_id").str.starts_with(pl.concat_str(pl.col("source"), pl.lit(":")))
-    within = [
-        present.fill_null(value=False),
-        identified.fill_null(value=False),
-        pl.col("property_type").is_in(list(PROPERTY_TYPES)).fill_null(value=False),
-        pl.col("sale_price").is_between(MIN_PRICE, MAX_PRICE).fill_null(value=False),
-        pl.col("sale_date").is_between(earliest.date(), end.date()).fill_null(value=False),
-        pl.col("scraped_at").is_between(assignment.epoch.start, end).fill_null(value=False),
-        pl.col("bedrooms").is_between(0, MAX_BEDROOMS).fill_null(value=True),
-        (_distance_km() <= MAX_CENTROID_KM).fill_null(value=True),
-    ]
-    return pl.all_horizontal(within)
+    typed = pl.col("property_type").is_in(list(PROPERTY_TYPES))
+    priced = pl.col("sale_price").is_between(MIN_PRICE, MAX_PRICE)
+    sold = pl.col("sale_date").is_between(earliest, epoch.end.date())
+    scraped = pl.col("scraped_at").is_between(epoch.start, epoch.end)
+    roomy = pl.col("bedrooms").is_between(0, MAX_BEDROOMS)
+    near = _distance_km() <= MAX_CENTROID_KM
+
+    def rule(broken: str, columns: tuple[str, ...], keeps: pl.Expr, absent: bool) -> RangeRule:
+        return RangeRule(broken, columns, keeps.fill_null(value=absent))
+
+    return (
+        rule("a required field is absent", REQUIRED, present, False),
+        rule("listing_id does not begin with its source", ("source",), identified, False),
+        rule("property_type is not one of the schema's", ("property_type",), typed, False),
+        rule(
+            f"sale_price is outside {MIN_PRICE:,} to {MAX_PRICE:,}", ("sale_price",), priced, False
+        ),
+        rule(f"sale_date is outside {earliest} to {epoch.end.date()}", ("sale_date",), sold, False),
+        rule("scraped_at is outside the epoch", ("scraped_at",), scraped, False),
+        rule(f"bedrooms is outside 0 to {MAX_BEDROOMS}", ("bedrooms",), roomy, True),
+        rule(
+            f"it is more than {MAX_CENTROID_KM:g} km from its ZIP's centroid",
+            ("latitude", "longitude"),
+            near,
+            True,
+        ),
+    )
+
+
+def _in_range(assignment: Assignment) -> pl.Expr:
+    """Whether a row is in range."""
+    return pl.all_horizontal([rule.keeps for rule in range_rules(assignment)])
 
 
 def _distance_km() -> pl.Expr:
@@ -487,20 +518,22 @@ def _result(
     )
 
 
-def completeness_score(kept: pl.DataFrame) -> Ppm:
-    """filled optional fields × 10^6 // (rows × 16), over the kept rows; 0 for no row.
+def is_filled(name: str) -> pl.Expr:
+    """Whether a row has an optional field. A blank text is not a filled field."""
+    column = pl.col(name)
+    filled = column.is_not_null()
+    if isinstance(SCHEMA[name], pl.String):
+        filled = filled & (column.str.strip_chars().str.len_bytes() > 0)
+    return filled
 
-    A blank text is not a filled field.
-    """
+
+def completeness_score(kept: pl.DataFrame) -> Ppm:
+    """filled optional fields × 10^6 // (rows × 16), over the kept rows; 0 for no row."""
     if not kept.height:
         return Ppm(0)
     filled = 0
     for name in OPTIONAL:
-        column = pl.col(name)
-        is_filled = column.is_not_null()
-        if isinstance(SCHEMA[name], pl.String):
-            is_filled = is_filled & (column.str.strip_chars().str.len_bytes() > 0)
-        filled += int(kept.select(is_filled.sum()).item())
+        filled += int(kept.select(is_filled(name).sum()).item())
     return Ppm(filled * PPM // (kept.height * len(OPTIONAL)))
 
 

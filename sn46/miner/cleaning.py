@@ -13,6 +13,7 @@ from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.listings import COLUMNS, listings_frame
 from sn46.mechanism.names import ZipCode
 from sn46.mechanism.quick import judge_rows, most_rows
+from sn46.miner.faults import RowFault, merged_faults, row_faults
 
 Frames = Mapping[ZipCode, pl.DataFrame]
 """Rows in the listing schema by the ZIP whose folder they go into."""
@@ -20,12 +21,13 @@ Frames = Mapping[ZipCode, pl.DataFrame]
 
 @dataclass(frozen=True)
 class Cleaned:
-    """The rows that a validator would keep, and how many were left out and why."""
+    """The rows that a validator would keep, how many were left out, and in ``faults`` why."""
 
     frames: Frames
     wrong_zip: int
     out_of_range: int
     duplicates: int
+    faults: tuple[RowFault, ...]
 
     @property
     def rows(self) -> int:
@@ -46,7 +48,9 @@ def clean(assignment: Assignment, frames: Frames) -> Cleaned:
     judged = judge_rows(assignment, in_order)
     # Strays are taken out first: a home that two folders hold is a duplicate only within its own.
     strays = judged["wrong_zip"]
+    faults: list[RowFault] = []
     if strays.any():
+        faults.extend(row_faults(assignment, judged.filter("wrong_zip")))
         home = judged.filter(~pl.col("wrong_zip"))
         in_order = [
             (zipcode, home.filter(pl.col("folder") == zipcode).select(COLUMNS))
@@ -54,6 +58,8 @@ def clean(assignment: Assignment, frames: Frames) -> Cleaned:
         ]
         judged = judge_rows(assignment, in_order)
     kept = judged.filter(pl.col("in_range") & ~pl.col("duplicate"))
+    if kept.height < judged.height:
+        faults.extend(row_faults(assignment, judged))
     most = {zip_.zipcode: most_rows(zip_) for zip_ in assignment.zipcodes}
     return Cleaned(
         frames={
@@ -64,6 +70,7 @@ def clean(assignment: Assignment, frames: Frames) -> Cleaned:
         wrong_zip=int(strays.sum()),
         out_of_range=judged.height - int(judged["in_range"].sum()),
         duplicates=int(judged["duplicate"].sum()),
+        faults=merged_faults(faults),
     )
 
 

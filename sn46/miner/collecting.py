@@ -10,8 +10,11 @@ import structlog
 
 from sn46.clock import Clock, sleep_until
 from sn46.mechanism.assignment import AssignedZip, Assignment
+from sn46.mechanism.names import ZipCode
+from sn46.mechanism.times import format_time, parse_time
 from sn46.miner.cleaning import Cleaned, clean, fitting_rows
-from sn46.miner.progress import Progress
+from sn46.miner.faults import RowFault
+from sn46.miner.progress import Meter, Progress, ZipUnderWay, requests_of
 from sn46.miner.spool import EpochSpool, ScrapedZip
 from sn46.miner.working import work_through
 from sn46.sources.base import ListingSource, SearchQuery, SourceError
@@ -19,6 +22,7 @@ from sn46.sources.splitting import IncompleteSearch
 
 FIRST_PAUSE: Final = timedelta(seconds=2)
 LONGEST_PAUSE: Final = timedelta(seconds=60)
+TELL_EVERY: Final = timedelta(seconds=30)
 _LEAST_ZIP_SECONDS: Final = 30.0
 
 _log = structlog.get_logger()
@@ -66,8 +70,17 @@ class Collector:
         Raises:
             SpoolError: where the disk is full or not writable.
         """
-        work = _Epoch(self._sources, assignment, spool, self._clock, self._progress, len(zips))
+        work = _Epoch(self._sources, assignment, zips, spool, self._clock, self._progress)
+        self._progress.update(scrape_until=format_time(until))
         work.show()
+        telling = asyncio.ensure_future(work.tell_now_and_then())
+        try:
+            await self._passes(work, zips, until)
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+    async def _passes(self, work: "_Epoch", zips: Sequence[AssignedZip], until: datetime) -> None:
         pause, attempt = FIRST_PAUSE, 0
         while (open_zips := work.unfinished(zips)) and self._clock.now() < until:
             if attempt >= self._manners.attempts and work.has_rows():
@@ -103,18 +116,22 @@ class _Epoch:
         self,
         sources: Sequence[ListingSource],
         assignment: Assignment,
+        zips: Sequence[AssignedZip],
         spool: EpochSpool,
         clock: Clock,
         progress: Progress,
-        total: int,
     ) -> None:
         self._sources = sources
         self._assignment = assignment
+        self._zips = zips
         self._spool = spool
         self._clock = clock
         self._progress = progress
-        self._total = total
         self._records = spool.scraped()
+        self._under_way: dict[ZipCode, ZipUnderWay] = {}
+        self._meter = Meter(clock)
+        self._asked_before = requests_of(sources)
+        self._found = 0
 
     def unfinished(self, zips: Iterable[AssignedZip]) -> list[AssignedZip]:
         return [z for z in zips if (r := self._records.get(z.zipcode)) is None or not r.complete]
@@ -125,16 +142,57 @@ class _Epoch:
     def show(self) -> None:
         records = self._records.values()
         self._progress.update(
-            zips_total=self._total,
+            zips_total=len(self._zips),
             zips_done=sum(record.complete for record in records),
             zips_failed=sum(not record.complete for record in records),
             rows=sum(record.rows for record in records),
+            rows_expected=sum(zip_.expected_listings for zip_ in self._zips),
         )
+        self._show_rate()
+
+    def _show_rate(self) -> None:
+        done = {record.zipcode for record in self._records.values() if record.complete}
+        missing = sum(
+            max(0, zip_.expected_listings - self._found_in(zip_.zipcode))
+            for zip_ in self._zips
+            if zip_.zipcode not in done
+        )
+        rate, finish = self._meter.reading(self._found, missing)
+        answered, refused = requests_of(self._sources)
+        self._progress.note(
+            rows_per_minute=rate,
+            finish_at=format_time(finish.replace(microsecond=0)) if finish else None,
+            answered=answered - self._asked_before[0],
+            refused=refused - self._asked_before[1],
+            under_way=tuple(self._under_way.values()),
+        )
+
+    def _found_in(self, zipcode: ZipCode) -> int:
+        way = self._under_way.get(zipcode)
+        return way.found if way else 0
+
+    async def tell_now_and_then(self) -> None:
+        """A line of the log every half a minute."""
+        while True:
+            await self._clock.sleep(TELL_EVERY)
+            status = self._progress.status
+            finish, until = status.finish_at, status.scrape_until
+            too_slow = finish and until and parse_time(finish) > parse_time(until)
+            (_log.warning if too_slow else _log.info)(
+                "scraping is too slow to finish in time" if too_slow else "scraping",
+                zips=f"{status.zips_done} of {status.zips_total}",
+                rows=status.rows + sum(way.found for way in status.under_way),
+                rows_per_minute=status.rows_per_minute,
+                refused=status.refused,
+                finish_at=finish,
+                scrape_until=until,
+            )
 
     async def scrape(self, zip_: AssignedZip, until: datetime) -> None:
         """One ZIP from every source. It takes at most half of the time that is left when it
         begins, so that one that hangs costs its own rows and not the others'."""
         rows: list[dict[str, Any]] = []
+        self._under_way[zip_.zipcode] = ZipUnderWay(zip_.zipcode, 0, zip_.expected_listings)
         left = (until - self._clock.now()).total_seconds()
         seconds = max(_LEAST_ZIP_SECONDS, left / 2)
         try:
@@ -161,6 +219,11 @@ class _Epoch:
             async for batch in source.search(query):
                 now = self._clock.now()
                 rows.extend({**row, "scraped_at": row.get("scraped_at") or now} for row in batch)
+                self._found += len(batch)
+                self._under_way[zip_.zipcode] = ZipUnderWay(
+                    zip_.zipcode, len(rows), zip_.expected_listings
+                )
+                self._show_rate()
         except IncompleteSearch as error:
             return True, str(error)  # asking again would show the same
         except SourceError as error:
@@ -175,8 +238,15 @@ class _Epoch:
         kept = cleaned.frames.get(zip_.zipcode, frame.clear())
         before = self._records.get(zip_.zipcode)
         if complete or before is None or kept.height > before.rows:
-            record = self._spool.save_scraped(zip_.zipcode, kept, complete=complete, note=note)
-            self._records[zip_.zipcode] = record
+            unfit = (RowFault("a value is not of its column's type", misfits),) if misfits else ()
+            self._records[zip_.zipcode] = self._spool.save_scraped(
+                zip_.zipcode,
+                kept,
+                complete=complete,
+                note=note,
+                dropped=(*unfit, *cleaned.faults),
+            )
+        self._under_way.pop(zip_.zipcode, None)
         self._tell(zip_, self._records[zip_.zipcode], cleaned, misfits, note)
         self.show()
 

@@ -3,12 +3,13 @@
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
 import structlog
+from rich.console import Console
 
 from sn46.chain.base import ChainError
 from sn46.chain.wallets import load_hotkey
@@ -20,14 +21,14 @@ from sn46.mechanism.signing import Signer, address_of
 from sn46.miner.collecting import Collector, Manners
 from sn46.miner.delivery import Delivery
 from sn46.miner.desk import Desk
+from sn46.miner.live import Attach, live_view
+from sn46.miner.metrics import MetricsError, serving_metrics
 from sn46.miner.pipeline import Pipeline
 from sn46.miner.progress import Progress
 from sn46.miner.service import Miner, Staggered, immediately
 from sn46.miner.settings import MinerSettings, load_settings
 from sn46.miner.spool import Spool, SpoolError
 from sn46.sources.base import ListingSource
-from sn46.sources.options import SourceOptions
-from sn46.sources.politeness import PaceSettings
 from sn46.sources.registry import SourceSettingError, open_source
 
 EXIT_FAILED = 1
@@ -35,33 +36,56 @@ EXIT_SETTINGS = 2
 _log = structlog.get_logger()
 
 
+def _unseen(progress: Progress) -> None:
+    pass
+
+
 @asynccontextmanager
 async def opened(
-    settings: MinerSettings, pipeline: Pipeline, clock: Clock
+    settings: MinerSettings, pipeline: Pipeline, clock: Clock, attach: Attach = _unseen
 ) -> AsyncGenerator[Miner]:
-    """A miner of the real parts that the settings name.
+    """A miner of the real parts that the settings name; ``attach`` is given its progress.
 
     Raises:
+        MetricsError: where METRICS_PORT cannot be listened at.
         WalletError: where the hotkey cannot be read.
         SourceSettingError: where a source cannot be used.
         SpoolError: where DATA_DIR cannot be used.
     """
     signer = load_hotkey(settings.wallet_name, settings.wallet_hotkey, settings.wallet_path)
     async with AsyncExitStack() as stack:
-        spool = Spool(settings.data_dir, address_of(signer))
+        hotkey = address_of(signer)
+        spool = Spool(settings.data_dir, hotkey)
         stack.callback(spool.close)
-        sources: list[ListingSource] = []
-        for setting in settings.sources:
-            source = open_source(setting, clock=clock, options=source_options(settings))
-            stack.push_async_callback(source.close)
-            sources.append(source)
+        progress = Progress(hotkey, clock, settings.status_path(hotkey))
+        attach(progress)
+        stack.enter_context(serving_metrics(progress, settings.metrics_host, settings.metrics_port))
+        sources = await stack.enter_async_context(opened_sources(settings, clock))
         http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
         api = await stack.enter_async_context(
             ApiClient(settings.api_url, api_hotkey=settings.api_hotkey, signer=signer, clock=clock)
         )
         desk = Desk(api, api_hotkey=settings.api_hotkey, spool=spool, clock=clock)
         stack.push_async_callback(desk.close)
-        yield _miner(settings, pipeline, clock, signer, sources, http, desk, spool)
+        yield _miner(settings, pipeline, clock, signer, sources, http, desk, spool, progress)
+
+
+@asynccontextmanager
+async def opened_sources(
+    settings: MinerSettings, clock: Clock
+) -> AsyncGenerator[list[ListingSource]]:
+    """The sources that the settings name, closed at the end.
+
+    Raises:
+        SourceSettingError: where one cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        sources: list[ListingSource] = []
+        for setting in settings.sources:
+            source = open_source(setting, clock=clock, options=settings.source_options())
+            stack.push_async_callback(source.close)
+            sources.append(source)
+        yield sources
 
 
 def _miner(
@@ -73,15 +97,14 @@ def _miner(
     http: httpx.AsyncClient,
     desk: Desk,
     spool: Spool,
+    progress: Progress,
 ) -> Miner:
     hotkey = address_of(signer)
-    progress = Progress(hotkey, clock, settings.status_file)
-    manners = Manners(concurrency=settings.concurrency, attempts=settings.zip_attempts)
     staggered = settings.upload_strategy == "staggered"
     return Miner(
         signer,
         desk=desk,
-        collector=Collector(sources, clock=clock, progress=progress, manners=manners),
+        collector=Collector(sources, clock=clock, progress=progress, manners=manners_of(settings)),
         delivery=Delivery(
             hotkey=hotkey, policies=desk.policy, http=http, clock=clock, progress=progress
         ),
@@ -93,18 +116,16 @@ def _miner(
     )
 
 
-def source_options(settings: MinerSettings) -> SourceOptions:
-    """How the sources are to be asked."""
-    rate = settings.requests_per_second
-    pace = PaceSettings(start=rate, minimum=min(PaceSettings.minimum, rate), maximum=rate)
-    return SourceOptions(
-        proxies=settings.all_proxies(), local_address=settings.source_address, pace=pace
-    )
+def manners_of(settings: MinerSettings) -> Manners:
+    """How the settings say to scrape."""
+    return Manners(concurrency=settings.concurrency, attempts=settings.zip_attempts)
 
 
-async def mine(settings: MinerSettings, pipeline: Pipeline, clock: Clock) -> None:
+async def mine(
+    settings: MinerSettings, pipeline: Pipeline, clock: Clock, attach: Attach = _unseen
+) -> None:
     """Mine until SIGTERM or SIGINT. Raises as :func:`opened`."""
-    async with opened(settings, pipeline, clock) as miner:
+    async with opened(settings, pipeline, clock, attach) as miner:
         _log.info("the miner starts", api=settings.api_url, netuid=settings.netuid)
         running = asyncio.ensure_future(miner.run())
         loop = asyncio.get_running_loop()
@@ -119,6 +140,20 @@ async def mine(settings: MinerSettings, pipeline: Pipeline, clock: Clock) -> Non
     _log.info("the miner stopped; its work is kept")
 
 
+@contextmanager
+def watched(settings: MinerSettings) -> Generator[Attach]:
+    """Logs, and on a terminal a picture of the progress under them."""
+    console = Console(stderr=True)
+    if not (console.is_terminal and settings.log_format == "console"):
+        configure_logs(settings.log_format, settings.log_level)
+        yield _unseen
+        return
+    with live_view(console) as attach:
+        # Now, so that the log is written above the picture.
+        configure_logs(settings.log_format, settings.log_level)
+        yield attach
+
+
 def run_miner(settings: MinerSettings, pipeline: Pipeline | None = None) -> int:
     """Run a miner in this process until SIGTERM or SIGINT.
 
@@ -126,10 +161,10 @@ def run_miner(settings: MinerSettings, pipeline: Pipeline | None = None) -> int:
         The exit code: 0 after a signal; 1 where it could not start, 2 where that is due to a
         setting, each with a line on standard error.
     """
-    configure_logs(settings.log_format, settings.log_level)
     try:
-        asyncio.run(mine(settings, pipeline or Pipeline(), SystemClock()))
-    except (ChainError, SourceSettingError) as error:
+        with watched(settings) as attach:
+            asyncio.run(mine(settings, pipeline or Pipeline(), SystemClock(), attach))
+    except (ChainError, MetricsError, SourceSettingError) as error:
         print(f"sn46 miner: {error}", file=sys.stderr)
         return EXIT_SETTINGS
     except SpoolError as error:

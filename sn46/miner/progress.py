@@ -1,18 +1,20 @@
-"""What the miner is doing, for whoever watches: a small JSON file, replaced as a whole."""
+"""What the miner is doing, for whoever watches: a status, kept in a small JSON file too."""
 
-import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
-
-import structlog
+from typing import Any, Protocol, runtime_checkable
 
 from sn46.clock import Clock
-from sn46.mechanism.names import EpochId, Hotkey
+from sn46.mechanism.names import EpochId, Hotkey, ZipCode
 from sn46.mechanism.times import format_time
+from sn46.sources.base import ListingSource
+from sn46.sources.proxies import ProxyPool
+from sn46.statusfile import StatusFile
 
 
 class Phase(StrEnum):
@@ -28,42 +30,93 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True)
+class ZipUnderWay:
+    """A ZIP that is being scraped: how many rows were found so far, of how many expected."""
+
+    zipcode: ZipCode
+    found: int
+    expected: int
+
+
+@dataclass(frozen=True)
 class MinerStatus:
-    """One state of the miner. ``rows`` are those scraped in this epoch so far; ``zips_failed``
-    counts ZIPs that are incomplete; ``last_result`` and ``detail`` are how the latest finished
-    epoch ended (``submitted`` or ``failed``) and why."""
+    """One state of the miner.
+
+    ``rows`` are those kept of this epoch so far; ``zips_failed`` counts ZIPs that are incomplete;
+    ``rows_per_minute`` is measured since scraping began; ``answered`` and ``refused`` count
+    requests to the sources since then (refused ones are tried again); scraping stops at
+    ``scrape_until``, and at the present rate it is finished at ``finish_at``. ``last_result`` and
+    ``detail`` are how the latest finished epoch ended (``submitted`` or ``failed``) and why;
+    ``last_summary`` says what it may be worth.
+    """
 
     hotkey: Hotkey
+    host: str
     pid: int
     phase: Phase
     updated_at: str
     epoch_id: EpochId | None = None
     deadline: str | None = None
+    scrape_until: str | None = None
+    finish_at: str | None = None
     zips_total: int = 0
     zips_done: int = 0
     zips_failed: int = 0
     rows: int = 0
+    rows_expected: int = 0
+    rows_per_minute: int = 0
+    answered: int = 0
+    refused: int = 0
+    under_way: tuple[ZipUnderWay, ...] = field(default=())
     files_uploaded: int = 0
     last_epoch_id: EpochId | None = None
     last_result: str | None = None
+    last_summary: str | None = None
     detail: str | None = None
 
     def to_json(self) -> Mapping[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "MinerStatus":
+        """Read what ``to_json`` gave, in this version of the program or another one.
+
+        Raises:
+            KeyError, TypeError, ValueError: where it is no status.
+        """
+        known = {f.name for f in fields(cls)}
+        given: dict[str, Any] = {name: v for name, v in value.items() if name in known}
+        given["phase"] = Phase(value["phase"])
+        given["under_way"] = tuple(ZipUnderWay(**way) for way in value.get("under_way", ()))
+        return cls(**given)
+
+
+@runtime_checkable
+class _Pooled(Protocol):
+    """A source that says how its requests fare."""
+
+    @property
+    def pool(self) -> ProxyPool: ...
+
+
+def requests_of(sources: Iterable[ListingSource]) -> tuple[int, int]:
+    """How many requests were answered, and how many refused or lost, since the sources were
+    opened; those of sources that do not say are not among them."""
+    routes = [route for s in sources if isinstance(s, _Pooled) for route in s.pool.health()]
+    return sum(r.successes for r in routes), sum(r.failures for r in routes)
+
 
 class Progress:
-    """The current status, written to a file at every change where one is wanted.
-
-    A status that cannot be written is logged once and mining goes on: nothing depends on it.
-    """
+    """The current status, written to a file where one is wanted: with ``update`` and ``beat`` at
+    once, with ``note`` at the next of these. ``ended`` counts epochs by how they ended."""
 
     def __init__(self, hotkey: Hotkey, clock: Clock, file: Path | None = None) -> None:
         self._clock = clock
-        self._file = file
-        self._failed = False
+        self._file = StatusFile(file)
+        self.ended = {"submitted": 0, "failed": 0}
         self._status = MinerStatus(
             hotkey=hotkey,
+            host=socket.gethostname(),
             pid=os.getpid(),
             phase=Phase.STARTING,
             updated_at=format_time(clock.now()),
@@ -74,28 +127,33 @@ class Progress:
     def status(self) -> MinerStatus:
         return self._status
 
+    def note(self, **changes: Any) -> None:
+        """Change the status' fields by name, often."""
+        self._status = replace(self._status, **changes)
+
     def update(self, **changes: Any) -> None:
         """Change the status' fields by name."""
-        self._status = replace(self._status, **changes)
+        self.note(**changes)
         self.beat()
 
     def beat(self) -> None:
         """Say that the miner is alive."""
-        self._status = replace(self._status, updated_at=format_time(self._clock.now()))
-        if self._file is None:
-            return
-        temporary = self._file.with_name(f".{self._file.name}.{os.getpid()}.new")
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(self._status.to_json()))
-            temporary.replace(self._file)
-        except OSError as error:
-            if not self._failed:
-                structlog.get_logger().warning(
-                    "the status file cannot be written; mining goes on without it",
-                    file=str(self._file),
-                    error=error.strerror,
-                )
-            self._failed = True
-        else:
-            self._failed = False
+        self.note(updated_at=format_time(self._clock.now()))
+        self._file.write(self._status.to_json())
+
+
+class Meter:
+    """How fast rows come in since it was made, and when they will all be there."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._began = clock.now()
+
+    def reading(self, found: int, missing: int) -> tuple[int, datetime | None]:
+        """(rows a minute, when ``missing`` more are found at this rate; None where none come)."""
+        now = self._clock.now()
+        seconds = max((now - self._began).total_seconds(), 0.001)
+        if not found:
+            return 0, None
+        left = timedelta(seconds=min(missing * seconds / found, 10 * 86_400))
+        return round(found * 60 / seconds), now + left

@@ -11,15 +11,18 @@ from sn46.clock import Clock, sleep_until
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.canonical import sha256_hex
 from sn46.mechanism.epochs import Epoch
+from sn46.mechanism.errors import MechanismError
 from sn46.mechanism.signing import Signer, address_of
 from sn46.mechanism.submission import Manifest
 from sn46.mechanism.times import format_time
+from sn46.miner.checkup import NothingToCheck, check_up
 from sn46.miner.collecting import Collector
 from sn46.miner.delivery import Delivery, DeliveryFailed
 from sn46.miner.desk import Desk
 from sn46.miner.pipeline import Pipeline
 from sn46.miner.progress import Phase, Progress
 from sn46.miner.spool import EpochSpool, Outcome, Spool, SpoolError
+from sn46.miner.words import summary_of
 
 LEAST_RESERVE: Final = timedelta(seconds=5)
 HEARTBEAT: Final = timedelta(seconds=2)
@@ -121,29 +124,68 @@ class Miner:
             zips_failed=0,
             rows=0,
             files_uploaded=0,
+            rows_expected=0,
+            rows_per_minute=0,
+            answered=0,
+            refused=0,
+            scrape_until=None,
+            finish_at=None,
+            under_way=(),
         )
         while True:
             try:
-                outcome = await self._mine(assignment)
-                break
+                return await self._mine(assignment)
             except SpoolError as error:
                 if self._clock.now() + DISK_PAUSE >= stop_scraping_at(assignment.epoch):
                     outcome = self._failed(str(error))
                     self._desk.report(assignment, "failed", rows=0, zipcodes=0)
                     _log.error("the epoch is lost", reason=outcome.detail)
-                    break
+                    await self._sum_up(assignment, outcome)
+                    return outcome
                 _log.error("the spool cannot be used; trying again", reason=str(error))
                 await self._clock.sleep(DISK_PAUSE)
-        self._progress.update(
-            last_epoch_id=assignment.epoch_id, last_result=outcome.result, detail=outcome.detail
+
+    async def _sum_up(self, assignment: Assignment, outcome: Outcome) -> None:
+        """Say how an epoch went that has just ended, and what it may be worth."""
+        await self._show_last(assignment, outcome)
+        status = self._progress.status
+        self._progress.ended[outcome.result] += 1
+        _log.info(
+            "the epoch in short",
+            result=outcome.result,
+            at=outcome.at,
+            zips=f"{status.zips_done} of {status.zips_total}",
+            rows=status.rows,
+            rows_expected=status.rows_expected,
+            answered=status.answered,
+            refused=status.refused,
+            expect=status.last_summary or outcome.detail,
         )
-        return outcome
+
+    async def _show_last(self, assignment: Assignment, outcome: Outcome) -> None:
+        summary = None
+        if outcome.result == "submitted":
+            try:
+                summary = await asyncio.to_thread(self._summary, assignment)
+            except (MechanismError, NothingToCheck, SpoolError) as error:
+                summary = f"what was submitted cannot be checked: {error}"
+        self._progress.update(
+            last_epoch_id=assignment.epoch_id,
+            last_result=outcome.result,
+            last_summary=summary,
+            detail=outcome.detail,
+        )
+
+    def _summary(self, assignment: Assignment) -> str:
+        spool = self._spool.epoch(assignment)
+        return summary_of(check_up(assignment, spool, self._clock.now(), self._pipeline))
 
     async def _mine(self, assignment: Assignment) -> Outcome:
         spool = self._spool.epoch(assignment)
         earlier = spool.outcome()
         if earlier is not None:
             _log.info("this epoch is done already", result=earlier.result, detail=earlier.detail)
+            await self._show_last(assignment, earlier)
             return earlier
         await self._until_begun(assignment.epoch)
         _log.info(
@@ -169,6 +211,7 @@ class Miner:
         spool.save_outcome(outcome)
         status = "completed" if outcome.result == "submitted" else "failed"
         self._desk.report(assignment, status, rows=outcome.rows, zipcodes=outcome.zipcodes)
+        await self._sum_up(assignment, outcome)
         return outcome
 
     async def _make(self, assignment: Assignment, spool: EpochSpool) -> bytes:
@@ -185,9 +228,7 @@ class Miner:
         self._progress.update(phase=Phase.PACKING)
         records = spool.scraped()
         self._tell_missing(assignment, spool)
-        frames = {z: spool.rows_of(z) for z, record in records.items() if record.rows}
-        packed = self._pipeline.pack(assignment, frames)
-        files = spool.save_package({z: frame for z, frame in packed.items() if frame.height})
+        files = spool.save_package(self._pipeline.pack(assignment, spool.frames()))
         if not files:
             if late and not records:
                 raise NothingToSubmit("There was no time left to scrape when the miner began.")

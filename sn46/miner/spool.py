@@ -4,6 +4,7 @@ Under ``DATA_DIR/{hotkey}/{epoch}/``, each file written whole or not at all::
 
     ../assignment.json       the latest assignment as served, signed
     epoch.json               which assignment this is: its epoch and its nonce
+    assignment.json          that assignment as served, signed
     scraped/98103.parquet    the rows of a ZIP, then 98103.json: that they are finished
     package/98103.parquet    the files to upload, then manifest.json: signed over them
     uploaded.json            what the store has: {key: sha256}
@@ -14,7 +15,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -27,7 +28,9 @@ from sn46.mechanism.errors import MechanismError
 from sn46.mechanism.listings import SCHEMA, write_listings
 from sn46.mechanism.names import EpochId, Hotkey, ZipCode
 from sn46.mechanism.parquetfile import decode
+from sn46.mechanism.signing import is_hotkey
 from sn46.mechanism.submission import ManifestFile, miner_file_key
+from sn46.miner.faults import RowFault
 
 _KEPT_EPOCHS = 12
 _MOST_ROWS = 1_000_000
@@ -39,13 +42,18 @@ class SpoolError(Exception):
 
 @dataclass(frozen=True)
 class ScrapedZip:
-    """What was found in one ZIP. ``note`` says in words what is missing where it is not all."""
+    """What was found in one ZIP. ``note`` says in words what is missing where it is not all,
+    ``dropped`` which rows the miner left out itself."""
 
     zipcode: ZipCode
     rows: int
     complete: bool
     note: str
     sha256: str
+    dropped: tuple[RowFault, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"dropped": [fault.to_json() for fault in self.dropped]}
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,17 @@ class Spool:
     def close(self) -> None:
         os.close(self._lock)
 
+    def clear(self) -> None:
+        """Forget all epochs.
+
+        Raises:
+            SpoolError: where the disk is not writable.
+        """
+        with _writing(self._root):
+            for path in self._root.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+
     def save_assignment(self, document: Mapping[str, Any]) -> None:
         """Keep the latest assignment as it was served.
 
@@ -109,7 +128,7 @@ class Spool:
         Raises:
             SpoolError: where the disk is full or not writable.
         """
-        folder = self._root / assignment.epoch_id.replace(":", "-")
+        folder = self._root / _folder_name(assignment.epoch_id)
         wanted = {"epoch_id": assignment.epoch_id, "nonce": assignment.nonce}
         with _writing(folder):
             if _read_json(folder / "epoch.json") != wanted:
@@ -118,6 +137,9 @@ class Spool:
                 for part in ("scraped", "package"):
                     (folder / part).mkdir(parents=True, exist_ok=True)
                 _write(folder / "epoch.json", json.dumps(wanted).encode())
+            document = self.assignment()
+            if document is not None and all(document.get(k) == v for k, v in wanted.items()):
+                _write(folder / "assignment.json", json.dumps(dict(document)).encode())
             self._remove_old(folder)
         return EpochSpool(folder, assignment.epoch_id, self._hotkey)
 
@@ -137,14 +159,32 @@ class EpochSpool:
         self._epoch_id = epoch_id
         self._hotkey = hotkey
 
+    @property
+    def epoch_id(self) -> EpochId:
+        return self._epoch_id
+
+    @property
+    def hotkey(self) -> Hotkey:
+        return self._hotkey
+
+    def assignment(self) -> Mapping[str, Any] | None:
+        """The epoch's assignment as it was served; nothing about it is checked."""
+        return _read_json(self._folder / "assignment.json")
+
     def save_scraped(
-        self, zipcode: ZipCode, frame: pl.DataFrame, *, complete: bool, note: str = ""
+        self,
+        zipcode: ZipCode,
+        frame: pl.DataFrame,
+        *,
+        complete: bool,
+        note: str = "",
+        dropped: tuple[RowFault, ...] = (),
     ) -> ScrapedZip:
         """Keep a ZIP's rows. Its earlier rows, if any, are replaced."""
         body = write_listings(frame)
-        record = ScrapedZip(zipcode, frame.height, complete, note, sha256_hex(body))
+        record = ScrapedZip(zipcode, frame.height, complete, note, sha256_hex(body), dropped)
         self._save(f"scraped/{zipcode}.parquet", body)
-        self._save(f"scraped/{zipcode}.json", json.dumps(asdict(record)).encode())
+        self._save(f"scraped/{zipcode}.json", json.dumps(record.to_json()).encode())
         return record
 
     def scraped(self) -> dict[ZipCode, ScrapedZip]:
@@ -166,14 +206,31 @@ class EpochSpool:
         path = self._folder / "scraped" / f"{zipcode}.parquet"
         return self._decode(path)
 
+    def frames(self) -> dict[ZipCode, pl.DataFrame]:
+        """The rows of every ZIP that has any.
+
+        Raises:
+            SpoolError: where a file is gone or damaged.
+        """
+        return {z: self.rows_of(z) for z, record in self.scraped().items() if record.rows}
+
+    def files_for(
+        self, hotkey: Hotkey, frames: Mapping[ZipCode, pl.DataFrame]
+    ) -> Iterator[tuple[ManifestFile, bytes]]:
+        """The files of a submission with their bytes, one for each ZIP that has rows. Nothing is
+        written."""
+        for zipcode, frame in sorted(frames.items()):
+            if frame.height:
+                body = write_listings(frame)
+                key = miner_file_key(hotkey, self._epoch_id, zipcode)
+                yield ManifestFile(key, zipcode, frame.height, len(body), sha256_hex(body)), body
+
     def save_package(self, frames: Mapping[ZipCode, pl.DataFrame]) -> tuple[ManifestFile, ...]:
         """Write the files to upload. Until ``save_manifest`` they do not count."""
         files: list[ManifestFile] = []
-        for zipcode, frame in sorted(frames.items()):
-            body = write_listings(frame)
-            self._save(f"package/{zipcode}.parquet", body)
-            key = miner_file_key(self._hotkey, self._epoch_id, zipcode)
-            files.append(ManifestFile(key, zipcode, frame.height, len(body), sha256_hex(body)))
+        for file, body in self.files_for(self._hotkey, frames):
+            self._save(f"package/{file.zipcode}.parquet", body)
+            files.append(file)
         return tuple(files)
 
     def packaged(self, file: ManifestFile) -> bytes:
@@ -233,6 +290,28 @@ class EpochSpool:
             _write(path, body)
 
 
+def spools_in(data_dir: Path) -> list[Hotkey]:
+    """The hotkeys that a data folder holds work of, sorted."""
+    if not data_dir.is_dir():
+        return []
+    return [Hotkey(p.name) for p in sorted(data_dir.iterdir()) if p.is_dir() and is_hotkey(p.name)]
+
+
+def kept_epochs(data_dir: Path, hotkey: Hotkey) -> list[EpochSpool]:
+    """The epochs that a hotkey's spool holds, oldest first. To read only: nothing is locked, so
+    a miner may be at work in them."""
+    found: list[EpochSpool] = []
+    for path in sorted((data_dir / hotkey).glob("*/epoch.json")):
+        value = _read_json(path)
+        if value is not None and _folder_name(str(value.get("epoch_id"))) == path.parent.name:
+            found.append(EpochSpool(path.parent, EpochId(str(value["epoch_id"])), hotkey))
+    return found
+
+
+def _folder_name(epoch_id: str) -> str:
+    return epoch_id.replace(":", "-")
+
+
 class _writing:  # noqa: N801 - reads as a verb where it is used
     """Turns a disk's refusal into a SpoolError."""
 
@@ -288,6 +367,9 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 def _scraped_zip(value: dict[str, Any] | None) -> ScrapedZip | None:
     try:
-        return ScrapedZip(**value) if value else None
-    except TypeError:
+        if not value:
+            return None
+        dropped = tuple(RowFault.from_json(fault) for fault in value.pop("dropped", ()))
+        return ScrapedZip(**value, dropped=dropped)
+    except (KeyError, TypeError, ValueError):
         return None

@@ -15,11 +15,7 @@ from sn46.clock import Clock, SystemClock, sleep_until
 from sn46.logs import configure_logs
 from sn46.mechanism.epochs import Epoch, epoch_at
 from sn46.mechanism.errors import MechanismError
-from sn46.mechanism.names import Hotkey
 from sn46.sources.base import ListingSource
-from sn46.sources.options import SourceOptions
-from sn46.sources.politeness import PaceSettings
-from sn46.sources.proxies import proxies_from_setting
 from sn46.sources.registry import open_source
 from sn46.validator.checking import RecordCache, SpotChecker
 from sn46.validator.epoch_run import (
@@ -98,20 +94,13 @@ class Validator:
 
 
 def _sources(settings: ValidatorSettings, clock: Clock) -> list[ListingSource]:
-    rate = settings.requests_per_second
-    options = SourceOptions(
-        proxies=proxies_from_setting(settings.proxies),
-        local_address=settings.source_address,
-        pace=PaceSettings(start=rate, minimum=min(0.5, rate), maximum=rate),
-    )
-    return [
-        open_source(setting, clock=clock, options=options) for setting in settings.source_settings()
-    ]
+    options = settings.source_options()
+    return [open_source(setting, clock=clock, options=options) for setting in settings.sources]
 
 
 async def _serve(settings: ValidatorSettings) -> None:
     clock = SystemClock()
-    data_dir = settings.data_dir.expanduser()
+    data_dir = settings.data_dir
     data_dir.mkdir(parents=True, exist_ok=True)
     signer = load_hotkey(settings.wallet_name, settings.wallet_hotkey, settings.wallet_path)
     chain = open_chain(settings.chain_endpoint, netuid=settings.netuid, signer=signer, clock=clock)
@@ -122,7 +111,7 @@ async def _serve(settings: ValidatorSettings) -> None:
         parts = Parts(
             api=ApiClient(
                 settings.api_url,
-                api_hotkey=Hotkey(settings.api_hotkey),
+                api_hotkey=settings.api_hotkey,
                 signer=signer,
                 clock=clock,
             ),
