@@ -35,7 +35,7 @@ run: $(VENV)/.base
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(TESTS)
-	@$(BIN)/python -m pytest -m slow $(TESTS) || [ $$? -eq 5 ]  # 5: none among TESTS
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m slow $(TESTS) || [ $$? -eq 5 ]  # 5: none among TESTS
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -6,11 +6,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import httpx
 import pytest
 
+from sn46.logs import configure_logs
 from sn46.store.s3 import S3Access, S3Bucket
 from sn46.store.seaweed import SeaweedServer
 from sn46.store.setup import prepare_buckets
 
 BucketMaker = Callable[[], Awaitable[S3Bucket]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_logs() -> None:
+    """Services in this process log as in operation, but only what is wrong."""
+    configure_logs("json", "warning")
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,8 @@ divide a day. With start S and length L the moments are::
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import cast
 
 from sn46.mechanism.errors import EpochError
