@@ -13,7 +13,7 @@ CURRENT = "/api/v1/zipcode-assignments/current"
 STATUS = "/api/v1/zipcode-assignments/status"
 MEGABYTES = 10 * 1024 * 1024
 MOST_GROWTH = 12 * 1024 * 1024
-ROUNDS = 6
+ROUNDS = 4
 
 
 def stored(world: World) -> int:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -58,24 +57,6 @@ async def whole_epochs(url: str) -> dict[str, int]:
             assignment.total_expected_listings,
         )
     return {epoch_id: count for epoch_id, (count, _) in drawn.items()}
-
-
-async def test_a_kill_leaves_a_whole_epoch_or_none(world: World) -> None:
-    url = world.settings().database_url
-    start = epoch_at(world.clock.now(), L).start
-    reached, dice = 0, random.Random(46)
-    for _ in range(3):
-        child = start_drawing(url, world, start + reached * timedelta(seconds=L), 12)
-        assert child.stdout is not None
-        for _ in range(dice.randint(1, 3)):
-            assert child.stdout.readline(), child.stderr and child.stderr.read()
-        # Somewhere within the next draw, which takes some 30 ms.
-        await asyncio.sleep(dice.random() * 0.03)
-        child.kill()
-        child.communicate()
-        whole = await whole_epochs(url)
-        assert len(whole) > reached
-        reached = len(whole)
 
 
 async def race(url: str, world: World, count: int) -> None:

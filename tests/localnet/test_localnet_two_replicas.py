@@ -25,7 +25,8 @@ from sn46.localnet.results import weights_agree
 from sn46.mechanism.assignment import read_assignment
 from sn46.mechanism.times import parse_time
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+# A network of its own, in real time; it mostly waits, so other tests run beside it.
+pytestmark = pytest.mark.timeout(420)
 
 MINERS = ("honest-fast", "honest", "second-hotkey", "wrong-zip")
 CALLERS = 20

@@ -193,7 +193,6 @@ def test_there_is_nothing_to_find_in_nothing() -> None:
         Findings(small_table(), [])
 
 
-@pytest.mark.slow
 def test_a_year_of_the_whole_country_holds_everything_that_is_asked_of_it() -> None:
     table = DrawTable(kept_fresh(country().rows, EPOCH.start.date() + timedelta(days=366)))
     secret = hashlib.sha256(b"a year").digest()
