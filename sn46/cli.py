@@ -21,6 +21,7 @@ from sn46 import __version__
 from sn46.commands import api, miner, zipcodes
 from sn46.commands.audit import audit
 from sn46.commands.caddyfile import caddyfile
+from sn46.commands.outcome import EXIT_FAILED, EXIT_USAGE, fail, fail_all
 from sn46.commands.plan import plan
 from sn46.commands.simulate import simulate_draws
 from sn46.localnet import defaults
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from sn46.validator.replay import Replay
     from sn46.validator.settings import ValidatorSettings
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 _HIDDEN = "********"
 _PASSWORD = re.compile(r"(://[^/:@\s]*:)[^/@\s]+@")
 
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = command.main(given or ["--help"], prog_name="sn46", standalone_mode=False)
     except TyperException as error:
-        return _fail(_usage_text(error), EXIT_USAGE)
+        return fail("", _usage_text(error), EXIT_USAGE)
     except Abort:
         return EXIT_FAILED
     return result if isinstance(result, int) else 0
@@ -84,11 +83,6 @@ def _usage_text(error: TyperException) -> str:
     elif not message.endswith("?"):
         message = f"{message}."
     return f"{message} See {where}."
-
-
-def _fail(text: str, code: int = EXIT_FAILED, command: str = "") -> int:
-    print(f"sn46{f' {command}' if command else ''}: {text}", file=sys.stderr)
-    return code
 
 
 @app.command()
@@ -157,7 +151,7 @@ def localnet(
             portal_port=portal_port,
         )
     except (OptionError, ValueError) as error:
-        return _fail(str(error), EXIT_USAGE, "localnet")
+        return fail("localnet", str(error), EXIT_USAGE)
     return run_localnet(options)
 
 
@@ -173,11 +167,9 @@ def validator() -> int:
     try:
         run_validator(read_settings(ValidatorSettings))
     except SettingsError as error:
-        for line in error.lines:
-            _fail(line, command="validator")
-        return EXIT_USAGE
+        return fail_all("validator", error.lines)
     except (ChainError, SourceSettingError, OSError) as error:
-        return _fail(str(error), command="validator")
+        return fail("validator", str(error))
     return 0
 
 
@@ -201,11 +193,9 @@ def export(
         settings = read_settings(ValidatorSettings)
         asyncio.run(_export(settings, to, epoch or ["previous"]))
     except SettingsError as error:
-        for line in error.lines:
-            _fail(line, command="export")
-        return EXIT_USAGE
+        return fail_all("export", error.lines)
     except (ApiError, ApiUnavailable, ChainError, StoreError, MechanismError, OSError) as error:
-        return _fail(str(error), command="export")
+        return fail("export", str(error))
     return 0
 
 
@@ -259,7 +249,7 @@ def replay(
         if json is not None:
             _write_report(json, found.report)
     except (MechanismError, OSError) as error:
-        return _fail(str(error), command="replay")
+        return fail("replay", str(error))
     finally:
         examiner.close()
     return _show_replay(found)
@@ -310,7 +300,7 @@ def config(
         read_settings(kind)
     except SettingsError as error:
         for line in error.lines:
-            _fail(line, command="config")
+            fail("config", line)
         return EXIT_FAILED
     return 0
 

@@ -5,7 +5,6 @@ is written to the buckets to try them is removed again.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
 
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,6 +17,7 @@ from sn46.api.settings import ApiSettings
 from sn46.api.tables import TableFile
 from sn46.chain.base import Chain, ChainError
 from sn46.clock import Clock
+from sn46.finding import Finding
 from sn46.mechanism.draw import DrawHistory, draw_zipcodes
 from sn46.mechanism.epochs import epoch_at
 from sn46.mechanism.errors import MechanismError
@@ -36,15 +36,6 @@ _FAULTS = (
     StoreError,
     ZipTableError,
 )
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at. ``text`` is what was found, or what to do."""
-
-    part: str
-    ok: bool
-    text: str
 
 
 async def check_api(settings: ApiSettings, clock: Clock) -> AsyncGenerator[Finding]:

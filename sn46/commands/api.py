@@ -3,7 +3,6 @@
 import asyncio
 import json as jsonlib
 import re
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -12,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
 import typer
 
+from sn46.commands.outcome import EXIT_FAILED, EXIT_USAGE, fail, fail_all, tell
+
 if TYPE_CHECKING:
     from sn46.api.database import Database
     from sn46.api.trail import LogEntry, LogQuery
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 _BASE = "base"
 _AGO = re.compile(r"(\d{1,4})([mhd])", re.ASCII)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -38,10 +37,7 @@ class _Refused(Exception):
 
 def _said(command: Callable[P, int]) -> Callable[P, int]:
     """Turn what goes wrong into one line a problem and an exit code."""
-
-    def fail(text: str, code: int) -> int:
-        print(f"sn46 api {command.__name__}: {text}", file=sys.stderr)
-        return code
+    name = f"api {command.__name__}"
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
@@ -53,14 +49,14 @@ def _said(command: Callable[P, int]) -> Callable[P, int]:
         try:
             return command(*args, **kwargs)
         except SettingsError as error:
-            return max(fail(line, EXIT_USAGE) for line in error.lines)
+            return fail_all(name, error.lines)
         except _Refused as error:
-            return fail(str(error), error.code)
+            return fail(name, str(error), error.code)
         except DatabaseError as error:
-            return fail(str(error), EXIT_FAILED)
+            return fail(name, str(error))
         except (SQLAlchemyError, OSError) as error:
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-            return fail(f"The database cannot be used (DATABASE_URL): {reason}.", EXIT_FAILED)
+            return fail(name, f"The database cannot be used (DATABASE_URL): {reason}.")
 
     return run
 
@@ -91,15 +87,7 @@ def check() -> int:
     settings = load_settings()
     print("ok    settings")
 
-    async def look() -> bool:
-        well = True
-        async for finding in check_api(settings, SystemClock()):
-            text = f": {finding.text}" if finding.text else ""
-            print(f"{'ok   ' if finding.ok else 'FAIL '} {finding.part}{text}", flush=True)
-            well = well and finding.ok
-        return well
-
-    return 0 if asyncio.run(look()) else EXIT_FAILED
+    return asyncio.run(tell(check_api(settings, SystemClock())))
 
 
 @app.command()

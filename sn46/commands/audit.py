@@ -4,15 +4,14 @@ import asyncio
 import json as jsonlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sn46.commands.outcome import EXIT_FAILED, EXIT_USAGE, fail
+
 if TYPE_CHECKING:
     from sn46.mechanism.auditing import DrawAudit
-
-EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
 
 
 class _UsageError(Exception):
@@ -62,8 +61,7 @@ def audit(
 
 
 def _fail(text: str, code: int) -> int:
-    print(f"sn46 audit: {' '.join(text.split())}", file=sys.stderr)
-    return code
+    return fail("audit", " ".join(text.split()), code)
 
 
 def _settings(api: str | None, api_hotkey: str | None) -> tuple[str, str | None]:

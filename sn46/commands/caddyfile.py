@@ -1,11 +1,10 @@
 """``sn46 caddyfile``: the reverse proxy's configuration for two or more API servers."""
 
-import sys
 from typing import Annotated
 
 import typer
 
-EXIT_USAGE = 2
+from sn46.commands.outcome import EXIT_USAGE, fail
 
 
 def caddyfile(
@@ -24,6 +23,5 @@ def caddyfile(
     try:
         print(text.caddyfile(site, replicas, check_seconds=check_seconds), end="")
     except text.CaddyfileError as error:
-        print(f"sn46 caddyfile: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return fail("caddyfile", str(error), EXIT_USAGE)
     return 0

@@ -1,6 +1,5 @@
 """What ``sn46 plan`` and ``sn46 simulate-draws`` share: the table, the rules, the complaints."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec
 
 import typer
 
+from sn46.commands.outcome import EXIT_USAGE, fail, fail_all
+
 if TYPE_CHECKING:
     from sn46.api.settings import ApiSettings
     from sn46.mechanism.drawinputs import DrawRules
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from sn46.mechanism.epochs import Epoch
     from sn46.zipcodes import MasterTable
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """Where simulated time begins. Nothing follows from the date but the epochs' names, of which the
 seeds are made."""
@@ -76,20 +75,13 @@ def complaining(name: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
             except UsageError as error:
                 return fail(name, str(error), EXIT_USAGE)
             except SettingsError as error:
-                for line in error.lines:
-                    fail(name, line)
-                return EXIT_USAGE
+                return fail_all(name, error.lines)
             except (ZipTableError, OSError) as error:
                 return fail(name, str(error))
 
         return run
 
     return wrapped
-
-
-def fail(command: str, text: str, code: int = EXIT_FAILED) -> int:
-    print(f"sn46 {command}: {text}", file=sys.stderr)
-    return code
 
 
 def read_setting(table: Path | None, *, days: int, **options: Any) -> Setting:

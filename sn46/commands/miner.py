@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
+from sn46.commands.outcome import EXIT_FAILED, EXIT_USAGE, fail, fail_all, tell
+
 if TYPE_CHECKING:
     from sn46.miner.checkup import Checkup
     from sn46.miner.live import Attach
     from sn46.miner.settings import MinerSettings
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 
 P = ParamSpec("P")
 
@@ -31,10 +31,10 @@ _JsonFile = Annotated[
 
 def _said(command: Callable[P, int]) -> Callable[P, int]:
     """Turn what goes wrong into one line a problem and an exit code."""
+    name = f"miner {command.__name__}"
 
-    def fail(text: str, code: int) -> int:
-        print(f"sn46 miner {command.__name__}: {' '.join(text.split())}", file=sys.stderr)
-        return code
+    def fail_in_a_line(text: str, code: int) -> int:
+        return fail(name, " ".join(text.split()), code)
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
@@ -50,13 +50,13 @@ def _said(command: Callable[P, int]) -> Callable[P, int]:
         try:
             return command(*args, **kwargs)
         except SettingsError as error:
-            return max(fail(line, EXIT_USAGE) for line in error.lines)
+            return fail_all(name, error.lines)
         except (NoSuchWork, ChainError, SourceSettingError) as error:
-            return fail(str(error), EXIT_USAGE)
+            return fail_in_a_line(str(error), EXIT_USAGE)
         except (ApiError, ApiUnavailable, MechanismError, NothingToCheck, SpoolError) as error:
-            return fail(str(error), EXIT_FAILED)
+            return fail_in_a_line(str(error), EXIT_FAILED)
         except OSError as error:
-            return fail(
+            return fail_in_a_line(
                 f"{error.filename or 'The system'}: {error.strerror or error}.", EXIT_FAILED
             )
 
@@ -147,25 +147,19 @@ def doctor() -> int:
     1 where something is not well."""
     from sn46.clock import SystemClock
     from sn46.configuration import SettingsError
-    from sn46.miner.doctor import Doctor, Finding, show
+    from sn46.finding import Finding
+    from sn46.miner.doctor import Doctor
     from sn46.miner.settings import load_settings
 
     try:
         settings = load_settings()
     except SettingsError as error:
         for line in error.lines:
-            print(show(Finding("settings", False, line)))
+            print(Finding("settings", False, line))
         return EXIT_FAILED
-    print(show(Finding("settings", True, "all can be read")), flush=True)
+    print(Finding("settings", True, "all can be read"), flush=True)
 
-    async def look() -> bool:
-        well = True
-        async for finding in Doctor(settings, SystemClock()).look():
-            print(show(finding), flush=True)
-            well = well and finding.ok
-        return well
-
-    return 0 if asyncio.run(look()) else EXIT_FAILED
+    return asyncio.run(tell(Doctor(settings, SystemClock()).look()))
 
 
 @app.command()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sn46.commands.draws import (
-    EXIT_FAILED,
     CooldownOption,
     HtmlOption,
     JsonOption,
@@ -24,6 +23,7 @@ from sn46.commands.draws import (
     complaining,
     read_setting,
 )
+from sn46.commands.outcome import EXIT_FAILED
 
 if TYPE_CHECKING:
     from sn46.mechanism.capacity import Miners, Settling

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
+from sn46.commands.outcome import EXIT_FAILED, EXIT_USAGE, fail, fail_all
+
 if TYPE_CHECKING:
     from sn46.api.settings import ApiSettings
     from sn46.mechanism.draw import DrawRules, ZipRow
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from sn46.zipcodes.figures import FileFigures
     from sn46.zipcodes.library import ImportResult, VersionRecord
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 _SHORT = 12
 _AGES = (7, 30, 90)
 _ENOUGH_TO_MEASURE = 50
@@ -44,7 +44,7 @@ class _UsageError(Exception):
 
 def _said(command: Callable[P, int]) -> Callable[P, int]:
     """Turn what goes wrong into one line a problem and an exit code."""
-    name = command.__name__.removesuffix("_").removesuffix("_file")
+    name = "zipcodes " + command.__name__.removesuffix("_").removesuffix("_file")
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
@@ -54,20 +54,13 @@ def _said(command: Callable[P, int]) -> Callable[P, int]:
         try:
             return command(*args, **kwargs)
         except ZipTableError as error:
-            return _fail(name, str(error))
+            return fail(name, str(error))
         except _UsageError as error:
-            return _fail(name, str(error), EXIT_USAGE)
+            return fail(name, str(error), EXIT_USAGE)
         except SettingsError as error:
-            for line in error.lines:
-                _fail(name, line)
-            return EXIT_USAGE
+            return fail_all(name, error.lines)
 
     return run
-
-
-def _fail(command: str, text: str, code: int = EXIT_FAILED) -> int:
-    print(f"sn46 zipcodes {command}: {text}", file=sys.stderr)
-    return code
 
 
 @app.callback(invoke_without_command=True)
@@ -181,7 +174,7 @@ def show(
     library, master = _library(path), _load(path)
     row = master.by_zipcode.get(read.zipcode)
     if row is None:
-        return _fail("show", f"ZIP {read.zipcode} is not in {path}.")
+        return fail("zipcodes show", f"ZIP {read.zipcode} is not in {path}.")
     print(f"{row.zipcode} {_where(row)}")
     print(f"coordinates        {row.latitude:.4f}, {row.longitude:.4f}")
     print(f"population         {row.population:,}")

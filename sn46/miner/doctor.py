@@ -7,7 +7,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -19,6 +19,7 @@ from sn46.chain.connect import open_chain
 from sn46.chain.wallets import load_hotkey
 from sn46.client.api import ApiClient, ApiError, ApiUnavailable, Retries
 from sn46.clock import Clock
+from sn46.finding import Finding
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.errors import MechanismError
 from sn46.mechanism.names import Hotkey
@@ -59,15 +60,6 @@ _FAULTS = (
     StoreError,
     httpx.HTTPError,
 )
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at. ``text`` is what was found, or what to do."""
-
-    part: str
-    ok: bool
-    text: str
 
 
 class Doctor:
@@ -253,8 +245,3 @@ async def _found(part: str, look: Callable[[], Awaitable[str]]) -> Finding:
         return Finding(part, True, await look())
     except _FAULTS as error:
         return Finding(part, False, " ".join((str(error) or type(error).__name__).split()))
-
-
-def show(finding: Finding) -> str:
-    """One line."""
-    return f"{'ok   ' if finding.ok else 'FAIL '} {finding.part}: {finding.text}"

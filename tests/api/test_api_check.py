@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from apinet import World
 
-from sn46.api.check import Finding, check_api
+from sn46.api.check import check_api
 from sn46.clock import SystemClock
+from sn46.finding import Finding
 
 
 async def findings(world: World, **changes: Any) -> dict[str, Finding]:
