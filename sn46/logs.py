@@ -2,9 +2,13 @@
 
 import logging
 import sys
-from typing import Any, Literal
+from contextvars import ContextVar
+from typing import Any, Final, Literal
 
 import structlog
+
+request_id: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
+"""The request that is being answered; every line that is logged meanwhile names it."""
 
 
 def configure_logs(form: Literal["console", "json"], level: str) -> None:
@@ -14,6 +18,7 @@ def configure_logs(form: Literal["console", "json"], level: str) -> None:
     """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _name_request,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -42,3 +47,9 @@ def configure_logs(form: Literal["console", "json"], level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def _name_request(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    if (named := request_id.get()) is not None:
+        event["request_id"] = named
+    return event

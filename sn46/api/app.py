@@ -1,11 +1,12 @@
 """The ASGI application: routes, errors, request ids, and the work in the background."""
 
 import asyncio
-import os
+import random
 import re
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -13,10 +14,12 @@ from fastapi import Depends, FastAPI, Request
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sn46 import logs
 from sn46.api import legacy
 from sn46.api.contract import publish
 from sn46.api.direct import Direct, PlainRoute, plain_routes
 from sn46.api.failures import answer_failures, answer_mistake
+from sn46.api.headers import headers_of
 from sn46.api.metrics import OTHER
 from sn46.api.routes import access, assignments, draws, health, operating, public, results
 from sn46.api.services import Outside, Services, make_services
@@ -24,8 +27,7 @@ from sn46.api.settings import ApiSettings
 from sn46.api.trail import RequestEntry, printable
 
 PREFIX = "/api/v1"
-_PATH = 200
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _AGAIN_SECONDS = 10
 log = structlog.get_logger(__name__)
 
@@ -136,10 +138,10 @@ _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 def _request_id(scope: Scope) -> str:
     """The id that the caller or a proxy gave the request, or a new one. New ones grow with time,
     so that an index of them grows at its end."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return value.decode()
-    return f"{time.time_ns():016x}{os.urandom(8).hex()}"
+    given = headers_of(scope).get("x-request-id")
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    return f"{time.time_ns():016x}{random.getrandbits(64):016x}"
 
 
 class _Envelope:
@@ -155,33 +157,32 @@ class _Envelope:
             return
         state: dict[str, Any] = scope.setdefault("state", {})
         request_id = state["request_id"] = _request_id(scope)
-        request = Request(scope)
-        status, began = 0, time.perf_counter()
+        status, began = 500, time.perf_counter()
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                extra = [(b"x-request-id", request_id.encode()), _NO_SNIFFING]
+                headers = [*message["headers"], (b"x-request-id", request_id.encode())]
+                headers.append(_NO_SNIFFING)
                 if "allowance" in state and status != 429:
-                    allowed = state["allowance"].headers()
-                    extra += [(k.encode(), v.encode()) for k, v in allowed.items()]
-                message["headers"] = [*message["headers"], *extra]
+                    headers += state["allowance"].raw_headers()
+                message["headers"] = headers
             await send(message)
 
-        tokens = structlog.contextvars.bind_contextvars(request_id=request_id)
+        token = logs.request_id.set(request_id)
         try:
             await self._app(scope, receive, send_with_headers)
         finally:
             seconds = time.perf_counter() - began
-            self._count(request, state, status or 500, seconds)
-            self._note(request, state, request_id, status or 500)
-            structlog.contextvars.reset_contextvars(**tokens)
+            self._count(scope, state, status, seconds)
+            self._note(scope, state, status)
+            logs.request_id.reset(token)
 
-    def _count(self, request: Request, state: dict[str, Any], status: int, seconds: float) -> None:
-        metrics, route = self._services.metrics, str(state.get("route", OTHER))
+    def _count(self, scope: Scope, state: dict[str, Any], status: int, seconds: float) -> None:
+        metrics, route = self._services.metrics, state.get("route", OTHER)
         metrics.answered(
-            method=request.method,
+            method=scope["method"],
             route=route,
             status=status,
             seconds=seconds,
@@ -190,8 +191,8 @@ class _Envelope:
         if (caller := state.get("caller")) is not None:
             metrics.authenticated(route=route, way=caller.way)
 
-    def _note(self, request: Request, state: dict[str, Any], request_id: str, status: int) -> None:
-        method, path = request.method[:8], printable(request.scope["path"][:_PATH])[:_PATH]
+    def _note(self, scope: Scope, state: dict[str, Any], status: int) -> None:
+        method, path = scope["method"][:8], _noted_path(scope["path"])
         log.debug("request", method=method, path=path, status=status)
         signer = state.get("caller")
         known = signer is not None
@@ -203,16 +204,24 @@ class _Envelope:
         audit.note(
             RequestEntry(
                 services.outside.clock.now(),
-                request_id,
+                state["request_id"],
                 signer.hotkey if signer is not None else "",
                 signer.way if signer is not None else "",
                 method,
                 path,
                 status,
                 state.get("problem_code"),
-                services.address_of(request),
+                services.address_of(Request(scope)),
                 None if (named := state.get("epoch")) is None else audit.epoch_id(named),
             ),
             route=state.get("route", OTHER),
             known=known,
         )
+
+
+_PATH = 200
+
+
+@lru_cache(maxsize=256)
+def _noted_path(path: str) -> str:
+    return printable(path[:_PATH])[:_PATH]

@@ -1,11 +1,11 @@
 """What is noted of requests, and how it gets to the database: in batches, so that no answer waits
 for it, and with bounds, so that no flood fills disk or memory.
 
-Answers to known callers are written one by one: their number is limited. Refusals are not limited
-by anything, so of those alike (one caller or address, one route, one code) the first three between
-two writes get a row each, and the others one row with their count. A caller is known once its
-hotkey is registered; refusals of all others together get at most 1,000 rows at once and 10,000 an
-hour, and what is over that is one row with a count.
+What a known caller changed is written one by one: its number is limited. Of refusals and of reads
+alike (one caller or address, one route, one code) the first three between two writes get a row
+each, and the others one row with their count. A caller is known once its hotkey is registered;
+refusals of all others together get at most 1,000 rows at once and 10,000 an hour, and what is over
+that is one row with a count.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ _EVERY = timedelta(seconds=2)
 _MOST_WAITING = 20_000
 _TOGETHER = 2_000
 _ALIKE = 3
+_READING = frozenset({"GET", "HEAD"})
 ANY = "*"
 """Stands in a row for what differed between the requests that it counts."""
 log = structlog.get_logger(__name__)
@@ -55,7 +56,7 @@ class _Allowance:
 
 @dataclass
 class _Alike:
-    """Refusals of one kind since the last write."""
+    """Requests of one kind since the last write."""
 
     entries: list[RequestEntry]
     more: int = 0
@@ -63,10 +64,10 @@ class _Alike:
 
 
 @dataclass
-class _Refusals:
-    """Refusals since the last write, within an allowance of rows."""
+class _Kinds:
+    """Requests since the last write by kind, within an allowance of rows where there is one."""
 
-    allowance: _Allowance
+    allowance: _Allowance | None = None
     alike: dict[tuple[str, str, int, str | None], _Alike] = field(
         default_factory=dict[tuple[str, str, int, str | None], _Alike]
     )
@@ -80,7 +81,7 @@ class _Refusals:
             alike.more += 1
             same = entry.path == alike.last.path
             alike.last = entry if same else entry._replace(path=route, epoch_id=None)
-        elif not self.allowance.take(entry.at):
+        elif self.allowance is not None and not self.allowance.take(entry.at):
             self.over += 1
             self.over_at = entry.at
         elif alike is None:
@@ -115,8 +116,9 @@ class Audit:
         self._epoch_at = epoch_at
         self._turn = asyncio.Lock()
         self._answers: deque[RequestEntry] = deque(maxlen=_MOST_WAITING)
-        self._known = _Refusals(_Allowance(5_000, 100_000))
-        self._others = _Refusals(_Allowance(1_000, 10_000))
+        self._reads = _Kinds()
+        self._known = _Kinds(_Allowance(5_000, 100_000))
+        self._others = _Kinds(_Allowance(1_000, 10_000))
         self._late: deque[RequestEntry] = deque(maxlen=_MOST_WAITING)
 
     def epoch_id(self, named: str) -> str | None:
@@ -130,16 +132,18 @@ class Audit:
         """Note an answered request.
 
         Args:
-            route: its template; refusals are alike by it.
+            route: its template; requests are alike by it.
             known: whether the hotkey is a registered one. Of anyone else refusals alone may be
                 noted.
         """
         if not known:
             self._others.note(entry, entry.address, route)
-        elif entry.status < 400:
-            self._answers.append(entry)
-        else:
+        elif entry.status >= 400:
             self._known.note(entry, entry.hotkey, route)
+        elif entry.method in _READING:
+            self._reads.note(entry, entry.hotkey, route)
+        else:
+            self._answers.append(entry)
 
     async def flush(self) -> None:
         """Write what waits. What cannot be written waits on; who is cancelled meanwhile does not
@@ -148,8 +152,10 @@ class Audit:
 
     async def _flush(self) -> None:
         async with self._turn:
-            self._late.extend((*self._answers, *self._known.take(), *self._others.take()))
+            self._late.extend(self._answers)
             self._answers.clear()
+            for kinds in (self._reads, self._known, self._others):
+                self._late.extend(kinds.take())
             while self._late:
                 together = list(islice(self._late, _TOGETHER))
                 try:

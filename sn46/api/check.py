@@ -15,6 +15,7 @@ from sn46.api.server import opened
 from sn46.api.services import store_access
 from sn46.api.settings import ApiSettings
 from sn46.api.tables import TableFile
+from sn46.certificates import trusted
 from sn46.chain.base import Chain, ChainError
 from sn46.clock import Clock
 from sn46.finding import Finding
@@ -47,7 +48,7 @@ async def check_api(settings: ApiSettings, clock: Clock) -> AsyncGenerator[Findi
             yield await _found("chain", lambda: _chain(outside.chain, outside.signer, clock))
     except (ChainError, StoreError) as error:
         yield Finding("wallet", False, str(error))
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=trusted()) as http:
         for name in (settings.miner_bucket, settings.validated_bucket):
             async for finding in _bucket(settings, name, http, clock):
                 yield finding

@@ -51,7 +51,7 @@ class Direct:
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive, send)
-        request.state.route = route.path
+        scope.setdefault("state", {})["route"] = route.path
         try:
             response = _response(await route.handler(request))
         except EXPECTED as error:

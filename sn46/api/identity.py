@@ -11,16 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from bittensor import http_auth
 from starlette.requests import Request
 
 from sn46.api.bodies import json_object
+from sn46.api.headers import headers_of
 from sn46.api.limiting import Allowance, Limiter
-from sn46.api.metagraph import Metagraph
 from sn46.api.problems import Problem, unauthenticated
 from sn46.api.settings import ApiSettings
+from sn46.client.btauth import VERSION_HEADER, check_first, verify_request
+from sn46.client.metagraph import Metagraph
 from sn46.clock import Clock
 from sn46.mechanism.chainview import Neuron
 from sn46.mechanism.names import Coldkey, Hotkey
@@ -29,7 +30,6 @@ from sn46.mechanism.signing import verify_signature
 WINDOW_BACK_SECONDS = 300
 WINDOW_AHEAD_SECONDS = 60
 _TIMESTAMP = re.compile(r"\d{1,11}", re.ASCII)
-_NONCE_DIGITS = re.compile(r"\d{1,20}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,7 @@ class Call:
     repeats: bool = False
 
 
-@dataclass(frozen=True)
-class Verified:
+class Verified(NamedTuple):
     """A signature that holds: whose, which way, and what names this very request (None where
     the way itself refuses a repeat)."""
 
@@ -58,8 +57,7 @@ class Verified:
     fingerprint: str | None
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """An authenticated, registered caller."""
 
     hotkey: Hotkey
@@ -92,12 +90,14 @@ class HeaderWay:
         self._clock = clock
 
     def is_used_by(self, request: Request, body: bytes) -> bool:
-        return "authorization" in request.headers or "x-hotkey" in request.headers
+        headers = headers_of(request.scope)
+        return "authorization" in headers or "x-hotkey" in headers
 
     async def verify(self, request: Request, body: bytes, call: Call) -> Verified:
-        scheme, _, signature = request.headers.get("authorization", "").partition(" ")
-        hotkey = request.headers.get("x-hotkey", "")
-        timestamp = request.headers.get("x-timestamp", "")
+        headers = headers_of(request.scope)
+        scheme, _, signature = headers.get("authorization", "").partition(" ")
+        hotkey = headers.get("x-hotkey", "")
+        timestamp = headers.get("x-timestamp", "")
         if scheme.lower() != "bearer" or not signature or not hotkey:
             raise unauthenticated(
                 "Send the headers Authorization: Bearer {signature}, X-Hotkey and X-Timestamp, "
@@ -201,53 +201,22 @@ class BtauthWay:
         self._skew = skew
 
     def is_used_by(self, request: Request, body: bytes) -> bool:
-        return http_auth.HEADER_VERSION.lower() in request.headers
+        return VERSION_HEADER in headers_of(request.scope)
 
     async def verify(self, request: Request, body: bytes, call: Call) -> Verified:
-        nonce = request.headers.get(http_auth.HEADER_NONCE, "")
-        if not _NONCE_DIGITS.fullmatch(nonce):
-            raise unauthenticated("The btauth nonce must be nanoseconds since 1970, in digits.")
-        try:
-            caller = http_auth.verify(
-                request.headers,
-                body,
-                method=request.method,
-                path=request_target(request),
-                self_hotkey_ss58=self._self_hotkey,
-                max_age=self._max_age,
-                allowed_skew=self._skew,
-                nonce_store=_ASKED_LATER,
-                now_ns=int(self._clock.now().timestamp() * 1_000_000) * 1_000,
-            )
-        except http_auth.AuthError as error:
-            raise unauthenticated(f"btauth/1: {error}.", _BTAUTH_CODES[type(error)]) from error
-        key = f"{caller.hotkey_ss58}/{caller.nonce_ns}"
-        if not await self._limiter.first_seen(key, self._max_age + self._skew + 60):
-            raise unauthenticated(
-                "btauth/1: this nonce was used before. Sign every request anew, retries too.",
-                "replayed_request",
-            )
-        return Verified(Hotkey(caller.hotkey_ss58), "btauth", None)
-
-
-_BTAUTH_CODES: dict[type[http_auth.AuthError], str] = {
-    http_auth.AuthError: "not_authenticated",
-    http_auth.MalformedAuth: "not_authenticated",
-    http_auth.WrongReceiver: "wrong_receiver",
-    http_auth.StaleRequest: "stale_timestamp",
-    http_auth.BadSignature: "bad_signature",
-    http_auth.ReplayedRequest: "replayed_request",
-}
-
-
-class _AskedLater:
-    """The SDK asks its replay store synchronously; ours is shared and asked right after."""
-
-    def check_and_store(self, hotkey_ss58: str, nonce_ns: int) -> bool:
-        return True
-
-
-_ASKED_LATER = _AskedLater()
+        signed = verify_request(
+            headers_of(request.scope),
+            body,
+            method=request.method,
+            target=request_target(request),
+            receiver=self._self_hotkey,
+            now=self._clock.now(),
+            max_age=self._max_age,
+            skew=self._skew,
+        )
+        kept = self._max_age + self._skew + 60
+        check_first(await self._limiter.first_seen(signed.key, kept))
+        return Verified(signed.hotkey, "btauth", None)
 
 
 def request_target(request: Request) -> str:
@@ -372,7 +341,7 @@ class AddressReader:
         peer = request.client.host if request.client else "unknown"
         if not self._trusted:
             return _grouped(peer)
-        return self._read(peer, request.headers.get("x-forwarded-for", ""))
+        return self._read(peer, headers_of(request.scope).get("x-forwarded-for", ""))
 
     def _read_anew(self, peer: str, forwarded: str) -> str:
         if self._is_trusted(peer):

@@ -35,12 +35,14 @@ from sn46.api.commitments import (
     Commitment,
 )
 from sn46.api.contract import EXAMPLE_EPOCH, POSTED, answers, signed
+from sn46.api.headers import headers_of
 from sn46.api.identity import Call, Identity, signing_fields
 from sn46.api.problems import Problem
 from sn46.api.records import StoredEpoch
 from sn46.api.routes import access, assignments, results
 from sn46.api.services import Services, origin_of, services_of, store_access
 from sn46.api.wire import Count, EpochText, HotkeyText, StatusBody
+from sn46.client.btauth import VERSION_HEADER
 from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.signing import is_hotkey
 from sn46.mechanism.submission import MAX_FILE_BYTES
@@ -51,7 +53,7 @@ SERVICE = "sn46-api"
 DATA_PREFIX = "data/"
 _FORM = "/field-form"
 _API = "/api/v1"
-_OTHER_WAYS = frozenset({b"authorization", b"x-hotkey", b"x-bittensor-version"})
+_OTHER_WAYS = frozenset({"authorization", "x-hotkey", VERSION_HEADER})
 _FORKED = re.compile(
     rf"{_API}/(zipcode-assignments/(current|status|epoch/[^/]+)"
     r"|s3-access/(miner-upload|validator-upload|validator-read)|validation-results)"
@@ -87,7 +89,7 @@ class FieldForm:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (
             scope["type"] != "http"
-            or any(name in _OTHER_WAYS for name, _ in scope["headers"])
+            or not _OTHER_WAYS.isdisjoint(headers_of(scope))
             or not _FORKED.fullmatch(scope["path"])
         ):
             await self._app(scope, receive, send)

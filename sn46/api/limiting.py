@@ -1,10 +1,9 @@
 """How often who may call, and which signed requests were seen: shared between replicas."""
 
 import time
-from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import limits
 from limits.aio.storage import Storage
@@ -20,8 +19,7 @@ REPEATS = 20
 """How often one signed request is answered again at no cost to its hotkey's allowance."""
 
 
-@dataclass(frozen=True)
-class Allowance:
+class Allowance(NamedTuple):
     """What is left of a limit; ``reset_seconds`` until it is whole again."""
 
     limit: int
@@ -34,6 +32,14 @@ class Allowance:
             "ratelimit-remaining": str(self.remaining),
             "ratelimit-reset": str(self.reset_seconds),
         }
+
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """The same, as they go over the wire."""
+        return [
+            (b"ratelimit-limit", b"%d" % self.limit),
+            (b"ratelimit-remaining", b"%d" % self.remaining),
+            (b"ratelimit-reset", b"%d" % self.reset_seconds),
+        ]
 
 
 class Counters(Protocol):
@@ -138,7 +144,7 @@ class Limiter:
             Problem: 429, where the allowance is used up.
         """
         item = _parsed(limit)
-        window, key = item.get_expiry(), item.key_for(name, who)
+        window, key = item.get_expiry(), f"limit/{name}/{who}/{limit}"
         used = await self._storage.incr(key, window)
         # The library dates its windows by the machine's own clock.
         seconds = window

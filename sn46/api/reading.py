@@ -1,8 +1,9 @@
 """What validators read of the buckets: frozen lists of objects with presigned addresses."""
 
 import asyncio
+import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -11,7 +12,12 @@ from sn46.api.problems import Problem
 from sn46.api.records import Records, StoredEpoch
 from sn46.api.settings import ApiSettings
 from sn46.clock import Clock
-from sn46.mechanism.submission import miner_prefix, validator_prefix
+from sn46.mechanism.submission import (
+    manifest_key,
+    miner_file_key,
+    miner_prefix,
+    validator_prefix,
+)
 from sn46.mechanism.times import format_time
 from sn46.store.base import Bucket, ReadableObject
 
@@ -108,8 +114,16 @@ class Reader:
 
     async def _list_miners(self, stored: StoredEpoch) -> _Listing:
         hotkeys = await self._records.holders(stored.epoch_id, ["miner"])
-        prefixes = [miner_prefix(hotkey, stored.epoch_id) for hotkey in hotkeys]
-        objects = await self._collect(self._miners, prefixes, stored.epoch.end, stored)
+        # A miner may fill its folder with what it likes; only what can count is listed.
+        zipcodes = [zip_["zipcode"] for zip_ in json.loads(stored.document)["zipcodes"]]
+        folders = {
+            miner_prefix(hotkey, stored.epoch_id): {
+                manifest_key(hotkey, stored.epoch_id),
+                *(miner_file_key(hotkey, stored.epoch_id, zipcode) for zipcode in zipcodes),
+            }
+            for hotkey in hotkeys
+        }
+        objects = await self._collect(self._miners, folders, stored.epoch.end, stored)
         return _Listing(objects, self._clock.now() + self._url_life(stored) / 2)
 
     async def _list_results(self, stored: StoredEpoch) -> _Listing:
@@ -117,9 +131,14 @@ class Reader:
         hotkeys = await self._records.holders(epoch.id, ["evidence", "results"])
         folders = [validator_prefix(hotkey, epoch.id) for hotkey in hotkeys]
         evidence = await self._collect(
-            self._results, [f"{f}evidence/" for f in folders], epoch.evidence_deadline, stored
+            self._results,
+            dict.fromkeys(f"{f}evidence/" for f in folders),
+            epoch.evidence_deadline,
+            stored,
         )
-        reports = await self._collect(self._results, folders, epoch.results_deadline, stored)
+        reports = await self._collect(
+            self._results, dict.fromkeys(folders), epoch.results_deadline, stored
+        )
         others = [o for o in reports if o.info.key.split("/")[3] != "evidence"]
         objects = tuple(sorted((*evidence, *others), key=lambda o: o.info.key))
         # Reports may still come until the results deadline, so the list is kept briefly.
@@ -128,16 +147,23 @@ class Reader:
         return _Listing(objects, now + life)
 
     async def _collect(
-        self, bucket: Bucket, prefixes: Sequence[str], until: datetime, stored: StoredEpoch
+        self,
+        bucket: Bucket,
+        folders: Mapping[str, Collection[str] | None],
+        until: datetime,
+        stored: StoredEpoch,
     ) -> tuple[ReadableObject, ...]:
+        """What lies in these folders; of a folder with keys, only those."""
         seconds = int(self._url_life(stored).total_seconds())
         gate = asyncio.Semaphore(_LISTS_AT_ONCE)
 
-        async def one(prefix: str) -> list[ReadableObject]:
+        async def one(prefix: str, among: Collection[str] | None) -> list[ReadableObject]:
             async with gate:
-                return await bucket.readable(prefix, until=until, expires_in_seconds=seconds)
+                return await bucket.readable(
+                    prefix, until=until, expires_in_seconds=seconds, among=among
+                )
 
-        lists = await asyncio.gather(*(one(prefix) for prefix in prefixes))
+        lists = await asyncio.gather(*(one(*folder) for folder in folders.items()))
         return tuple(sorted((o for part in lists for o in part), key=lambda o: o.info.key))
 
     def _url_life(self, stored: StoredEpoch) -> timedelta:

@@ -10,11 +10,11 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from sn46.api.drawing import Drawer
-from sn46.api.metagraph import Metagraph
 from sn46.api.problems import Problem, unknown_epoch
 from sn46.api.records import Records, StoredEpoch
 from sn46.api.settings import ApiSettings
 from sn46.chain.base import ChainError
+from sn46.client.metagraph import Metagraph
 from sn46.clock import Clock
 from sn46.mechanism.assignment import read_assignment
 from sn46.mechanism.canonical import canonical_json, sha256_hex

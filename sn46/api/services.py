@@ -11,7 +11,6 @@ from sn46.api.drawing import Drawer
 from sn46.api.drawrecords import DrawRecords
 from sn46.api.identity import AddressReader, Authenticator, BtauthWay, FieldWay, HeaderWay, Identity
 from sn46.api.limiting import Limiter
-from sn46.api.metagraph import Metagraph
 from sn46.api.metrics import Metrics
 from sn46.api.reading import Reader
 from sn46.api.records import Origin, Records
@@ -21,6 +20,7 @@ from sn46.api.settings import ApiSettings
 from sn46.api.tables import TableFile
 from sn46.api.trail import Trail
 from sn46.chain.base import Chain
+from sn46.client.metagraph import Metagraph
 from sn46.clock import Clock
 from sn46.mechanism.signing import Signer
 from sn46.store.base import Bucket

@@ -14,12 +14,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from sn46.api.limiting import IN_MEMORY
 from sn46.configuration import read_settings
+from sn46.mechanism.chainview import RAO_PER_ALPHA
 from sn46.mechanism.draw import DrawRules
 from sn46.mechanism.epochs import DEFAULT_EPOCH_SECONDS, check_epoch_seconds
 from sn46.mechanism.errors import MechanismError
 from sn46.mechanism.rules import Rules, Unclaimed
 
-RAO_PER_ALPHA = 1_000_000_000
 _SECRET_CHARACTERS = 32
 
 

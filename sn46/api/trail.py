@@ -19,7 +19,7 @@ from sn46.api.schema import credentials, reports, requests
 
 
 class RequestEntry(NamedTuple):
-    """One request, or ``counted`` that were refused alike and of which this is the last.
+    """One request, or ``counted`` that were answered alike and of which this is the last.
 
     ``hotkey`` and ``way`` are empty where no signature was verified, ``epoch_id`` is None where
     none was named. ``path`` is ``printable``. Nothing of it is a signature, a body or a query.

@@ -118,8 +118,7 @@ def _write(file: Path, keypair: Any) -> None:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # Not waited for until it is on the disk: the seed makes the same key again.
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(bytes(_core.serialized_keypair_to_keyfile_data(keypair)))
-        stream.flush()
-        os.fsync(stream.fileno())
     temporary.replace(file)

@@ -18,6 +18,7 @@ from sn46.api.app import Api, create_app, running
 from sn46.api.server import serve_app
 from sn46.api.services import Outside, Services
 from sn46.api.settings import ApiSettings, load_settings
+from sn46.certificates import trusted
 from sn46.chain.connect import open_chain
 from sn46.chain.local import LocalChain, create_local_chain
 from sn46.chain.wallets import LocalWallet, create_local_wallet
@@ -263,7 +264,9 @@ async def api_over(world: World, **changes: Any) -> AsyncGenerator[Net]:
 
         stack.push_async_callback(stopped)
         url = f"http://127.0.0.1:{port}"
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=20))
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=url, timeout=20, verify=trusted())
+        )
         net = Net(world, app.state.services, url, http, app)
 
         async def alive() -> bool:

@@ -16,8 +16,9 @@ from sn46.store.upload import upload_object
 
 async def upload_as(net: Net, name: str, epoch_id: str, body: bytes = b"rows") -> list[str]:
     policy = await net.client(name).miner_upload()
+    zipcode = (await net.client(name).current()).assignment.zipcodes[0].zipcode
     keys = [
-        miner_file_key(net.hotkey(name), epoch_id, "10000"),
+        miner_file_key(net.hotkey(name), epoch_id, zipcode),
         manifest_key(net.hotkey(name), epoch_id),
     ]
     for key in keys:
@@ -100,22 +101,39 @@ async def test_a_client_waits_for_a_deadline_that_just_passed(net: Net) -> None:
     assert [o.info.key for o in await patient.validator_read(epoch.id)] == sorted(keys)
 
 
-async def test_long_lists_come_in_pages(net: Net) -> None:
+async def test_what_cannot_count_is_not_listed(net: Net) -> None:
+    """However many objects a miner puts into its folder, validators are shown those that a
+    submission can be made of."""
     epoch = net.epoch
-    await net.client("ann").miner_upload()
+    keys = await upload_as(net, "ann", epoch.id)
     prefix = f"miners/{net.hotkey('ann')}/epoch={epoch.id}/"
-    keys = [f"{prefix}zipcode={n:05d}/listings.parquet" for n in range(1003)]
+    tricks = ["x", "manifest.json/x", "zipcode=99999/listings.parquet", f"{keys[0]}0", "d/d/d"]
+    tricks += [f"zipcode={n:05d}/listings" for n in range(60)]
+    await asyncio.gather(
+        *(net.world.miners.put(f"{prefix}{t.removeprefix(prefix)}", b"x") for t in tricks)
+    )
+    await net.advance_to(epoch.end + timedelta(seconds=6))
+    listed = await net.client("vali").validator_read(epoch.id)
+    assert [o.info.key for o in listed] == sorted(keys)
+
+
+async def test_long_lists_come_in_pages(net: Net) -> None:
+    """A validator's results, which may be any objects."""
+    epoch = net.epoch
+    await net.client("vali").validator_upload(epoch.id, purpose="results")
+    prefix = f"validators/{net.hotkey('vali')}/epoch={epoch.id}/"
+    keys = [f"{prefix}part{n:05d}" for n in range(1003)]
     for start in range(0, len(keys), 100):
         batch = keys[start : start + 100]
-        await asyncio.gather(*(net.world.miners.put(key, b"x") for key in batch))
-    await net.advance_to(epoch.end + timedelta(seconds=6))
-    path = "/api/v1/s3-access/validator-read"
+        await asyncio.gather(*(net.world.results.put(key, b"x") for key in batch))
+    await net.advance_to(epoch.evidence_deadline + timedelta(seconds=6))
+    path = "/api/v1/s3-access/validator-read?bucket=results"
     body = f'{{"epoch_id": "{epoch.id}"}}'.encode()
     answer = await net.http.post(path, content=body, headers=net.btauth("vali", "POST", path, body))
     page = answer.json()
     assert len(page["objects"]) == 1000
     assert page["next_cursor"] == page["objects"][-1]["key"]
-    objects = await net.client("vali").validator_read(epoch.id)
+    objects = await net.client("vali").validator_read(epoch.id, "results")
     assert [o.info.key for o in objects] == keys
 
 

@@ -24,6 +24,7 @@ from sn46.mechanism.names import EpochId, Hotkey
 
 CURRENT = "/api/v1/zipcode-assignments/current"
 UPLOAD = "/api/v1/s3-access/miner-upload"
+STATUS = "/api/v1/zipcode-assignments/status"
 NOW = datetime(2024, 3, 15, 16, 0, 1, 5, tzinfo=UTC)
 
 
@@ -181,6 +182,28 @@ async def test_refusals_alike_are_one_row_with_a_count(database_url: str) -> Non
         again = await trail.entries(LogQuery(limit=1_000))
         assert sorted(e.count for e in again) == [1] * 7 + [2, 97]
         assert {e.path for e in again if e.count == 2} == {CURRENT}
+
+
+async def test_reads_alike_share_rows_and_changes_do_not(database_url: str) -> None:
+    async with audit_over(database_url) as (_, trail, audit):
+        for n in range(50):
+            for hotkey in ("5Ann", "5Bob"):
+                read = RequestEntry(
+                    NOW, f"r{n}", hotkey, "btauth", "GET", CURRENT, 200, None, "10.0.0.1", None
+                )
+                audit.note(read, route=CURRENT, known=True)
+            changed = RequestEntry(
+                NOW, f"c{n}", "5Ann", "btauth", "POST", STATUS, 200, None, "10.0.0.1", None
+            )
+            audit.note(changed, route=STATUS, known=True)
+        await audit.flush()
+        found = await trail.entries(LogQuery(limit=1_000))
+    for hotkey in ("5Ann", "5Bob"):
+        reads = [e for e in found if e.path == CURRENT and e.hotkey == hotkey]
+        assert sorted(e.count for e in reads) == [1, 1, 1, 47]
+        assert {e.request_id for e in reads} == {"r0", "r1", "r2", "r49"}
+    changes = [e for e in found if e.path == STATUS]
+    assert {e.request_id for e in changes} == {f"c{n}" for n in range(50)}
 
 
 async def test_many_addresses_share_a_thousand_rows(database_url: str) -> None:

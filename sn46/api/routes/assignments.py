@@ -1,5 +1,7 @@
 """Assignments and miners' statuses."""
 
+from functools import lru_cache
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -15,9 +17,11 @@ from sn46.api.contract import (
     answers,
     signed,
 )
+from sn46.api.headers import headers_of
 from sn46.api.identity import Call, Identity
 from sn46.api.problems import Problem
 from sn46.api.records import StatusReport, StoredEpoch
+from sn46.api.schedule import Served
 from sn46.api.services import Services, services_of
 from sn46.api.settings import ApiSettings
 from sn46.api.wire import EpochInPath, StatusAnswer, StatusBody
@@ -68,11 +72,21 @@ def epoch_call(settings: ApiSettings, epoch_id: str) -> Call:
 
 async def _answer(request: Request, services: Services, stored: StoredEpoch) -> Response:
     served = await services.epochs.served(stored)
-    headers = {"ETag": served.etag, "Cache-Control": "private, no-cache"}
-    known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
-    if served.etag in known:
-        return Response(status_code=304, headers=headers)
+    known = headers_of(request.scope).get("if-none-match")
+    if known is not None and served.etag in [tag.strip() for tag in known.split(",")]:
+        return Response(status_code=304, headers=_headers(served.etag))
+    return _whole(served)
+
+
+@lru_cache(maxsize=8)
+def _whole(served: Served) -> Response:
+    """The answer that all callers get: a response holds nothing of the request that it answers."""
+    headers = _headers(served.etag)
     return Response(served.document, headers=headers, media_type="application/json")
+
+
+def _headers(etag: str) -> dict[str, str]:
+    return {"ETag": etag, "Cache-Control": "private, no-cache"}
 
 
 @router.post(

@@ -1,14 +1,14 @@
-"""The subnet as the server last saw it: refreshed in the background, never by a request."""
+"""The subnet as a server last saw it: refreshed in the background, never by a request."""
 
 import asyncio
 from datetime import datetime, timedelta
 
 import structlog
 
-from sn46.api.problems import Problem
 from sn46.chain.base import Chain, ChainError
 from sn46.clock import Clock
 from sn46.mechanism.chainview import ChainView
+from sn46.problems import Problem
 
 _CALL_SECONDS = 60
 log = structlog.get_logger(__name__)
