@@ -12,8 +12,15 @@ from sn46.mechanism.names import Hotkey
 from sn46.mechanism.signing import is_hotkey
 from sn46.sources.options import SourceOptions
 from sn46.sources.politeness import PaceSettings
-from sn46.sources.proxies import Proxy, ProxyError, proxies_from_setting, read_proxy_file
+from sn46.sources.proxies import (
+    Proxy,
+    ProxyError,
+    ProxyList,
+    proxies_from_setting,
+    read_proxy_file,
+)
 from sn46.sources.registry import source_kinds
+from sn46.sources.routes import Limits, Rotation
 
 
 class ActorSettings(BaseSettings):
@@ -40,9 +47,21 @@ class ActorSettings(BaseSettings):
         description="KIND:LOCATION, several separated by commas"
     )
     proxies: SecretStr = SecretStr("")
-    proxy_file: Path | None = Field(None, description="proxies, one a line")
+    proxy_file: Path | None = Field(None, description="proxies, one a line; may change meanwhile")
+    proxies_url: SecretStr | None = Field(None, description="where a list of proxies is fetched")
+    proxies_refresh: float = Field(600, ge=10, le=86_400, description="seconds between fetches")
+    proxy_rotation: Rotation = Field(
+        Rotation.ROTATING, description="rotating, or sticky: one proxy a ZIP while it is answered"
+    )
     source_address: str | None = Field(None, description="address of this machine to ask from")
     requests_per_second: float = Field(20.0, gt=0, le=1_000, description="for each proxy")
+    requests_at_once: int = Field(6, ge=1, le=100, description="for each proxy")
+    source_requests_per_second: float = Field(
+        100.0, gt=0, le=10_000, description="for each source, over all proxies"
+    )
+    source_requests_at_once: int = Field(
+        64, ge=1, le=1_000, description="for each source, over all proxies"
+    )
 
     # What others see of us.
     status_file: Path | None = Field(None, description="where progress is written as JSON")
@@ -102,6 +121,20 @@ class ActorSettings(BaseSettings):
             raise ValueError(str(error)) from None
         return value
 
+    @field_validator("proxies_url")
+    @classmethod
+    def _fetchable(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value().strip():
+            return None
+        try:
+            parts = urlsplit(value.get_secret_value().strip())
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            raise ValueError("it is an http:// or https:// address that answers with a list")
+        return SecretStr(value.get_secret_value().strip())
+
     @field_validator("proxy_file")
     @classmethod
     def _readable_file(cls, value: Path | None) -> Path | None:
@@ -118,16 +151,31 @@ class ActorSettings(BaseSettings):
     def _home(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value is not None else None
 
+    def listed_proxies(self) -> tuple[Proxy, ...]:
+        """Those of PROXIES."""
+        return proxies_from_setting(self.proxies)
+
     def all_proxies(self) -> tuple[Proxy, ...]:
-        """Those of PROXIES, then those of PROXY_FILE, each once."""
-        listed = proxies_from_setting(self.proxies)
+        """Those of PROXIES, then those of PROXY_FILE, each once. What PROXIES_URL lists is not
+        among them: ``sn46.client.proxyfeed`` fetches it."""
         filed = read_proxy_file(self.proxy_file) if self.proxy_file else ()
-        return tuple(dict.fromkeys((*listed, *filed)))
+        return tuple(dict.fromkeys((*self.listed_proxies(), *filed)))
 
     def source_options(self) -> SourceOptions:
-        """How the sources are to be asked."""
+        """How the sources are to be asked. With PROXIES_URL, whose proxies are yet to be fetched,
+        nothing is asked directly."""
         rate = self.requests_per_second
         pace = PaceSettings(start=rate, minimum=min(PaceSettings.minimum, rate), maximum=rate)
+        limits = Limits(
+            route_at_once=self.requests_at_once,
+            source_at_once=self.source_requests_at_once,
+            source_per_second=self.source_requests_per_second,
+        )
+        proxies = self.all_proxies()
         return SourceOptions(
-            proxies=self.all_proxies(), local_address=self.source_address, pace=pace
+            proxies=ProxyList(proxies, required=True) if self.proxies_url else proxies,
+            local_address=self.source_address,
+            pace=pace,
+            limits=limits,
+            rotation=self.proxy_rotation,
         )

@@ -1,7 +1,7 @@
 """Scraping an epoch's ZIPs, several at a time, until all are done or time is up."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -14,15 +14,23 @@ from sn46.mechanism.names import ZipCode
 from sn46.mechanism.times import format_time, parse_time
 from sn46.miner.cleaning import Cleaned, clean, fitting_rows
 from sn46.miner.faults import RowFault
+from sn46.miner.partlog import PartLog
 from sn46.miner.progress import Meter, Progress, ZipUnderWay, requests_of
 from sn46.miner.spool import EpochSpool, ScrapedZip
-from sn46.miner.working import work_through
+from sn46.miner.working import Crew, Reading, work_through
 from sn46.sources.base import ListingSource, SearchQuery, SourceError
+from sn46.sources.pools import pools_of
+from sn46.sources.remembering import remembered_rows
+from sn46.sources.routes import Tally, session
 from sn46.sources.splitting import IncompleteSearch
 
 FIRST_PAUSE: Final = timedelta(seconds=2)
 LONGEST_PAUSE: Final = timedelta(seconds=60)
 TELL_EVERY: Final = timedelta(seconds=30)
+LEARN_EVERY: Final = timedelta(seconds=1)
+LEAST_TO_LEARN_FROM: Final = 20
+"""Requests. Of fewer, one refusal more or less would decide."""
+
 _LEAST_ZIP_SECONDS: Final = 30.0
 
 _log = structlog.get_logger()
@@ -30,10 +38,11 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Manners:
-    """``concurrency`` ZIPs are scraped at a time; one that failed is tried ``attempts`` times in
-    all, and more often only while there is no row of any ZIP."""
+    """At most ``concurrency`` ZIPs are scraped at a time, from ``LEAST_WORKERS`` of them up as
+    the sources allow (``Crew``); one that failed is tried ``attempts`` times in all, and more
+    often only while there is no row of any ZIP."""
 
-    concurrency: int = 6
+    concurrency: int = 10
     attempts: int = 2
 
 
@@ -57,6 +66,7 @@ class Collector:
         self._clock = clock
         self._progress = progress
         self._manners = manners or Manners()
+        progress.watch(self._sources)
 
     async def collect(
         self,
@@ -73,14 +83,40 @@ class Collector:
         work = _Epoch(self._sources, assignment, zips, spool, self._clock, self._progress)
         self._progress.update(scrape_until=format_time(until))
         work.show()
-        telling = asyncio.ensure_future(work.tell_now_and_then())
+        crew = Crew.up_to(self._manners.concurrency)
+        beside = [
+            asyncio.ensure_future(work.tell_now_and_then()),
+            asyncio.ensure_future(self._teach(crew)),
+        ]
         try:
-            await self._passes(work, zips, until)
+            await self._passes(work, zips, until, crew)
         finally:
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+        work.salvage()
 
-    async def _passes(self, work: "_Epoch", zips: Sequence[AssignedZip], until: datetime) -> None:
+    async def _teach(self, crew: Crew) -> None:
+        """Tell the crew what the sources give, for as long as this runs."""
+        before, since = self._tally(), self._clock.now()
+        while not crew.is_fixed:
+            await self._clock.sleep(LEARN_EVERY)
+            tally, now = self._tally(), self._clock.now()
+            new = tally - before
+            unanswered = new.refused + new.lost
+            seconds = (now - since).total_seconds()
+            if new.answered + unanswered < LEAST_TO_LEARN_FROM or seconds <= 0:
+                continue
+            before, since = tally, now
+            latency = new.seconds / new.answered if new.answered else None
+            crew.learn(Reading(seconds, new.answered, unanswered, latency))
+
+    def _tally(self) -> Tally:
+        return sum((pool.tally() for _, pool in pools_of(self._sources)), Tally())
+
+    async def _passes(
+        self, work: "_Epoch", zips: Sequence[AssignedZip], until: datetime, crew: Crew
+    ) -> None:
         pause, attempt = FIRST_PAUSE, 0
         while (open_zips := work.unfinished(zips)) and self._clock.now() < until:
             if attempt >= self._manners.attempts and work.has_rows():
@@ -89,14 +125,16 @@ class Collector:
                 await sleep_until(self._clock, min(self._clock.now() + pause, until))
                 pause = min(2 * pause, LONGEST_PAUSE)
             attempt += 1
-            await self._pass(work, open_zips, until)
+            await self._pass(work, open_zips, until, crew)
 
-    async def _pass(self, work: "_Epoch", zips: Iterable[AssignedZip], until: datetime) -> None:
-        scraping = asyncio.ensure_future(
-            work_through(
-                zips, lambda zip_: work.scrape(zip_, until), workers=self._manners.concurrency
-            )
-        )
+    async def _pass(
+        self, work: "_Epoch", zips: Iterable[AssignedZip], until: datetime, crew: Crew
+    ) -> None:
+        async def one(zip_: AssignedZip) -> None:
+            with session(zip_.zipcode):
+                await work.scrape(zip_, until)
+
+        scraping = asyncio.ensure_future(work_through(zips, one, workers=crew))
         timer = asyncio.ensure_future(sleep_until(self._clock, until))
         try:
             await asyncio.wait({scraping, timer}, return_when=asyncio.FIRST_COMPLETED)
@@ -175,18 +213,31 @@ class _Epoch:
         """A line of the log every half a minute."""
         while True:
             await self._clock.sleep(TELL_EVERY)
-            status = self._progress.status
-            finish, until = status.finish_at, status.scrape_until
-            too_slow = finish and until and parse_time(finish) > parse_time(until)
+            status, too_slow = self._progress.status, self._is_too_slow()
             (_log.warning if too_slow else _log.info)(
                 "scraping is too slow to finish in time" if too_slow else "scraping",
                 zips=f"{status.zips_done} of {status.zips_total}",
                 rows=status.rows + sum(way.found for way in status.under_way),
                 rows_per_minute=status.rows_per_minute,
                 refused=status.refused,
-                finish_at=finish,
-                scrape_until=until,
+                finish_at=status.finish_at,
+                scrape_until=status.scrape_until,
             )
+
+    def _is_too_slow(self) -> bool:
+        """Whether not all will be found in time, at the rate of by now."""
+        finish, until = self._progress.status.finish_at, self._progress.status.scrape_until
+        return bool(finish and until and parse_time(finish) > parse_time(until))
+
+    def _makes_room(self, zip_: AssignedZip, rows: int) -> bool:
+        """Whether a ZIP is to be left for later, since time is short, it has all the rows that
+        count for volume (mechanism 6), and another ZIP has none yet."""
+        limit = self._assignment.rules.source_result_limit
+        if rows < limit or zip_.expected_listings <= limit or not self._is_too_slow():
+            return False
+        return any(
+            z.zipcode not in self._records and z.zipcode not in self._under_way for z in self._zips
+        )
 
     async def scrape(self, zip_: AssignedZip, until: datetime) -> None:
         """One ZIP from every source. It takes at most half of the time that is left when it
@@ -195,9 +246,13 @@ class _Epoch:
         self._under_way[zip_.zipcode] = ZipUnderWay(zip_.zipcode, 0, zip_.expected_listings)
         left = (until - self._clock.now()).total_seconds()
         seconds = max(_LEAST_ZIP_SECONDS, left / 2)
+        logs = self._logs(zip_)
         try:
             async with asyncio.timeout(seconds):
-                notes = [await self._search(source, zip_, rows) for source in self._sources]
+                notes = [
+                    await self._search(source, zip_, rows, log)
+                    for source, log in zip(self._sources, logs, strict=True)
+                ]
         except TimeoutError:
             self._keep(zip_, rows, False, f"it took longer than {seconds:.0f} s")
         except asyncio.CancelledError:
@@ -207,32 +262,72 @@ class _Epoch:
             faults = [text for complete, text in notes if not complete]
             told = "; ".join(text for _, text in notes if text)
             self._keep(zip_, rows, not faults, told)
+        finally:
+            for log in logs:
+                log.close()
+
+    def salvage(self) -> None:
+        """Keep what an earlier run found of ZIPs that it did not finish, and that this one had no
+        time for."""
+        for zip_ in self._zips:
+            record = self._records.get(zip_.zipcode)
+            if record is not None and record.complete:
+                continue
+            rows = self._remembered(zip_)
+            if len(rows) > (record.rows if record else 0):
+                self._keep(zip_, rows, False, "it was not finished when scraping stopped")
+
+    def _logs(self, zip_: AssignedZip) -> list[PartLog]:
+        """What each source's search of a ZIP has learnt, also before a crash."""
+        return [self._spool.parts(zip_.zipcode, n) for n in range(len(self._sources))]
+
+    def _remembered(self, zip_: AssignedZip) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        for log in self._logs(zip_):
+            rows += remembered_rows(log.entries(), zip_.zipcode)
+        return rows
 
     async def _search(
-        self, source: ListingSource, zip_: AssignedZip, rows: list[dict[str, Any]]
+        self, source: ListingSource, zip_: AssignedZip, rows: list[dict[str, Any]], log: PartLog
     ) -> tuple[bool, str]:
         """Add a source's rows. Returns whether it gave all that it will, and what is to be said."""
         end = self._assignment.epoch.end
         lookback = timedelta(days=self._assignment.rules.lookback_days)
-        query = SearchQuery(zip_.zipcode, (end - lookback).date(), end.date())
+        query = SearchQuery(zip_.zipcode, (end - lookback).date(), end.date(), log)
+        known = len(log)
+        search = source.search(query)
         try:
-            async for batch in source.search(query):
+            async for found in search:
                 now = self._clock.now()
-                rows.extend({**row, "scraped_at": row.get("scraped_at") or now} for row in batch)
-                self._found += len(batch)
+                batch = [{**row, "scraped_at": row.get("scraped_at") or now} for row in found]
+                rows.extend(batch)
+                if not log.used:
+                    await log.note(f"rows {len(log)}", {"rows": batch})
+                # What comes from an earlier run says nothing of how fast this one is.
+                self._found += len(batch) if len(log) > known else 0
+                known = len(log)
                 self._under_way[zip_.zipcode] = ZipUnderWay(
                     zip_.zipcode, len(rows), zip_.expected_listings
                 )
                 self._show_rate()
+                if self._makes_room(zip_, len(rows)):
+                    return False, "time is short: its other rows come after those of other ZIPs"
         except IncompleteSearch as error:
             return True, str(error)  # asking again would show the same
         except SourceError as error:
             return False, str(error)
+        finally:
+            # It may have requests under way, whose answers would come to a closed log.
+            if isinstance(search, AsyncGenerator):
+                await search.aclose()
         return True, ""
 
     def _keep(
         self, zip_: AssignedZip, rows: list[dict[str, Any]], complete: bool, note: str
     ) -> None:
+        if not complete:
+            # A source may have found more than it came to give.
+            rows = max(rows, self._remembered(zip_), key=len)
         frame, misfits = fitting_rows(rows)
         cleaned = clean(self._assignment, {zip_.zipcode: frame})
         kept = cleaned.frames.get(zip_.zipcode, frame.clear())
@@ -246,6 +341,9 @@ class _Epoch:
                 note=note,
                 dropped=(*unfit, *cleaned.faults),
             )
+        if complete:
+            for log in self._logs(zip_):
+                log.remove()
         self._under_way.pop(zip_.zipcode, None)
         self._tell(zip_, self._records[zip_.zipcode], cleaned, misfits, note)
         self.show()

@@ -1,7 +1,7 @@
 """Where listings come from: the protocol that every adapter fulfils."""
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from typing import Any, Protocol
@@ -27,13 +27,33 @@ class SourceChanged(SourceError):
     """An answer that does not have the form that this adapter knows."""
 
 
+class SearchMemory(Protocol):
+    """What one search has learnt, kept by whoever asks, so that a search that is begun again goes
+    on at the first request that it has no answer to. Values are of JSON, and may hold dates and
+    aware times. Whatever ``keep`` raises passes through the search."""
+
+    async def recall(self, name: str) -> Any:
+        """What was kept under a name; None where nothing was."""
+        ...
+
+    async def keep(self, name: str, value: Any) -> None:
+        """Keep a value that is not None. It is safe once this returns."""
+        ...
+
+
 @dataclass(frozen=True)
 class SearchQuery:
-    """What to search: the sold homes of one ZIP, sold between two dates (inclusive)."""
+    """What to search: the sold homes of one ZIP, sold between two dates (inclusive).
+
+    ``memory`` is of this query alone. A source keeps each answer in it before its next request,
+    by ``sn46.sources.remembering``; one that does not starts at the beginning when it is asked
+    again.
+    """
 
     zipcode: str
     sold_from: date
     sold_to: date
+    memory: SearchMemory | None = field(default=None, compare=False, repr=False)
 
 
 class Lookup(StrEnum):

@@ -66,7 +66,7 @@ class CombinedSource:
             SourceError: after the last batch, naming each source that had a fault.
         """
         first, *others = self.parts
-        gathered = await asyncio.gather(*(_gather(source, query) for source in others))
+        gathered = await _gather_all(others, query)
         faults = {s.name: g.fault for s, g in zip(others, gathered, strict=True) if g.fault}
         given: set[_Key] = set()
         try:
@@ -106,6 +106,18 @@ def by_name(sources: Iterable[ListingSource]) -> dict[str, ListingSource]:
         parts = source.parts if isinstance(source, CombinedSource) else (source,)
         named.update({part.name: part for part in parts})
     return named
+
+
+async def _gather_all(sources: Sequence[ListingSource], query: SearchQuery) -> list[_Gathered]:
+    """All of what several sources give, asked at the same time. An error that is no source's,
+    such as a full disk, ends all of them."""
+    tasks = [asyncio.ensure_future(_gather(source, query)) for source in sources]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _gather(source: ListingSource, query: SearchQuery) -> _Gathered:

@@ -8,16 +8,19 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
+from math import inf
 from typing import Any, Final
 
 import httpx
 
+from sn46.certificates import trusted
 from sn46.clock import Clock
 from sn46.sources.base import Blocked, SourceChanged, SourceUnavailable
 from sn46.sources.options import SourceOptions
 from sn46.sources.politeness import RetryPolicy, read_retry_after
-from sn46.sources.proxies import AllResting, Proxy, ProxyPool, Route
+from sn46.sources.proxies import Proxy
+from sn46.sources.routes import AllResting, ProxyPool, Route
 
 _REFUSALS: Final = (403, 429)
 _PROXY_AUTHENTICATION: Final = 407
@@ -45,7 +48,23 @@ TransportFactory = Callable[[Proxy | None, str | None], httpx.AsyncBaseTransport
 
 def plain_transport(proxy: Proxy | None, local_address: str | None) -> httpx.AsyncBaseTransport:
     """httpx's own connections."""
-    return httpx.AsyncHTTPTransport(proxy=proxy.url if proxy else None, local_address=local_address)
+    over = None
+    if proxy is not None:
+        over = httpx.Proxy(proxy.url, ssl_context=trusted() if proxy.is_tls else None)
+    return httpx.AsyncHTTPTransport(verify=trusted(), proxy=over, local_address=local_address)
+
+
+def pool_of(options: SourceOptions, clock: Clock, most_per_second: float = inf) -> ProxyPool:
+    """The ways to one source that ``options`` name, none of them asked faster than
+    ``most_per_second``."""
+    return ProxyPool(
+        options.proxies,
+        clock=clock,
+        pace=options.pace.at_most(most_per_second),
+        breaker=options.breaker,
+        limits=options.limits,
+        rotation=options.rotation,
+    )
 
 
 def polite_client(
@@ -60,16 +79,10 @@ def polite_client(
 ) -> "PoliteClient":
     """A client with the manners of ``options``, over any one way never faster than
     ``most_per_second``."""
-    pool = ProxyPool(
-        options.proxies,
-        clock=clock,
-        pace=options.pace.at_most(most_per_second),
-        breaker=options.breaker,
-    )
     return PoliteClient(
         base_url,
         clock=clock,
-        pool=pool,
+        pool=pool_of(options, clock, most_per_second),
         retry=options.retry,
         timeout=options.timeout,
         local_address=options.local_address,
@@ -170,65 +183,67 @@ class PoliteClient:
         return error.retry_after > self._pool.longest_hold and not self._pool.has_other_way
 
     async def _attempt(self, method: str, path: str, **parts: Any) -> Answer:
-        route = await self._route()
-        with route.in_use():
-            asked_at = await route.pace.turn()
-            try:
-                async with asyncio.timeout(self._timeout):
-                    response = await self._client(route).request(method, path, **parts)
-            except TimeoutError:
-                route.failed()
-                raise SourceUnavailable(
-                    f"{self._base_url} did not answer within {self._timeout:g} s ({route.label})."
-                ) from None
-            except httpx.TransportError as error:
-                route.failed()
-                # The error's own text may quote a proxy's address; its kind says enough.
-                raise SourceUnavailable(
-                    f"The connection to {self._base_url} over {route.label} failed: "
-                    f"{type(error).__name__}."
-                ) from None
-            except (httpx.InvalidURL, httpx.DecodingError) as error:
-                raise SourceChanged(
-                    f"{self._base_url} could not be asked or read: {type(error).__name__}."
-                ) from error
-            answer = Answer(
-                response.status_code,
-                response.headers.get("Content-Type", ""),
-                response.content,
-                response.headers.get("Location", ""),
-            )
-            wait = read_retry_after(response.headers.get("Retry-After"), self._clock.now())
-            if answer.status in _REFUSALS or self._captcha(answer):
-                route.refused(asked_at, wait)
-                kind = answer.status if answer.status in _REFUSALS else "a captcha"
-                raise Blocked(f"{self._base_url} refuses {route.label}: {kind}.", wait)
-            self._check_reached(answer, route)
-            route.succeeded()
-            return answer
+        try:
+            await self._pool.ready()
+            async with self._pool.way() as route:
+                asked_at = await self._pool.turn(route)
+                return await self._over(route, asked_at, method, path, **parts)
+        except AllResting as resting:
+            wait = (resting.until - self._clock.now()).total_seconds()
+            raise Blocked(str(resting), max(0.0, wait)) from None
+        finally:
+            await self._close_left()
 
-    def _check_reached(self, answer: Answer, route: Route) -> None:
+    async def _over(
+        self, route: Route, asked_at: datetime, method: str, path: str, **parts: Any
+    ) -> Answer:
+        try:
+            async with asyncio.timeout(self._timeout):
+                response = await self._client(route).request(method, path, **parts)
+        except TimeoutError:
+            route.failed(asked_at)
+            raise SourceUnavailable(
+                f"{self._base_url} did not answer within {self._timeout:g} s ({route.label})."
+            ) from None
+        except httpx.TransportError as error:
+            route.failed(asked_at)
+            # The error's own text may quote a proxy's address; its kind says enough.
+            raise SourceUnavailable(
+                f"The connection to {self._base_url} over {route.label} failed: "
+                f"{type(error).__name__}."
+            ) from None
+        except (httpx.InvalidURL, httpx.DecodingError) as error:
+            raise SourceChanged(
+                f"{self._base_url} could not be asked or read: {type(error).__name__}."
+            ) from error
+        answer = Answer(
+            response.status_code,
+            response.headers.get("Content-Type", ""),
+            response.content,
+            response.headers.get("Location", ""),
+        )
+        now = self._clock.now()
+        wait = read_retry_after(response.headers.get("Retry-After"), now)
+        if answer.status in _REFUSALS or self._captcha(answer):
+            route.refused(asked_at, wait)
+            kind = answer.status if answer.status in _REFUSALS else "a captcha"
+            raise Blocked(f"{self._base_url} refuses {route.label}: {kind}.", wait)
+        self._check_reached(answer, route, asked_at)
+        route.succeeded(max(0.0, (now - asked_at).total_seconds()))
+        return answer
+
+    def _check_reached(self, answer: Answer, route: Route, asked_at: datetime) -> None:
         if answer.status == _PROXY_AUTHENTICATION:
-            route.failed()
+            route.failed(asked_at)
             raise SourceUnavailable(f"The proxy {route.label} does not accept its credentials.")
         if answer.status >= 500:
-            route.failed()
+            route.failed(asked_at)
             raise SourceUnavailable(f"{self._base_url} has a fault of its own: {answer.status}.")
 
-    async def _route(self) -> Route:
-        """A route, after waiting for one to end its rest where that is soon."""
-        try:
-            return self._pool.choose()
-        except AllResting as resting:
-            wait = resting.until - self._clock.now()
-            if wait > timedelta(seconds=self._pool.longest_hold):
-                raise Blocked(str(resting), wait.total_seconds()) from None
-        await self._clock.sleep(wait)
-        try:
-            return self._pool.choose()
-        except AllResting as resting:
-            wait = resting.until - self._clock.now()
-            raise Blocked(str(resting), max(0.0, wait.total_seconds())) from None
+    async def _close_left(self) -> None:
+        """Close the connections of proxies that left the list."""
+        for route in [r for r in self._clients if r.left and not r.under_way]:
+            await self._clients.pop(route).aclose()
 
     def _client(self, route: Route) -> httpx.AsyncClient:
         client = self._clients.get(route)

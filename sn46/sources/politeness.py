@@ -55,22 +55,37 @@ class Pace:
         self._held_until = clock.now()
         self._slowed_at: datetime | None = None
         self._line = asyncio.Lock()
+        self._waiting = 0
 
     @property
     def rate(self) -> float:
         """Requests a second at present."""
         return self._rate
 
+    @property
+    def expected_wait(self) -> float:
+        """Seconds that who asks now would wait for a turn, behind all who wait already."""
+        return max(0.0, self._wait().total_seconds()) + self._waiting / self._rate
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the source asked to be left alone, and that time has not passed."""
+        return self._held_until > self._clock.now()
+
     async def turn(self) -> datetime:
         """Wait for a turn. Returns when it came, to be given to :meth:`refused`."""
-        async with self._line:
-            while (left := self._wait()) > timedelta(0):
-                await self._clock.sleep(left)
-            now = self._clock.now()
-            interval = timedelta(seconds=1 / self._rate)
-            # A turn that came late (a busy machine) is made up for by one interval at most.
-            self._free_at = max(self._free_at, now - interval) + interval
-            return now
+        self._waiting += 1
+        try:
+            async with self._line:
+                while (left := self._wait()) > timedelta(0):
+                    await self._clock.sleep(left)
+                now = self._clock.now()
+                interval = timedelta(seconds=1 / self._rate)
+                # A turn that came late (a busy machine) is made up for by one interval at most.
+                self._free_at = max(self._free_at, now - interval) + interval
+                return now
+        finally:
+            self._waiting -= 1
 
     def succeeded(self) -> None:
         """An answer came: a little faster."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from datetime import date
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -10,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from sn46.clock import Clock
 from sn46.sources.base import Detail, Lookup, SearchQuery, SourceChanged, SourceError
-from sn46.sources.fetch import Answer, PoliteClient
+from sn46.sources.fetch import Answer, PoliteClient, pool_of
 from sn46.sources.options import SourceOptions
-from sn46.sources.proxies import ProxyPool
+from sn46.sources.remembering import Remembering
 from sn46.sources.splitting import Part, ResultPage, search_whole
 
 PROPERTY_TYPES: Final[Mapping[str, str]] = {
@@ -118,12 +119,7 @@ class PortalSource:
         self._clock = clock
         self._options = options or SourceOptions()
         self._name = name
-        self.pool = ProxyPool(
-            self._options.proxies,
-            clock=clock,
-            pace=self._options.pace,
-            breaker=self._options.breaker,
-        )
+        self.pool = pool_of(self._options, clock)
         self._client = PoliteClient(
             self._base_url,
             clock=clock,
@@ -151,12 +147,18 @@ class PortalSource:
         async def read(part: Part, page: int) -> ResultPage:
             return await self._page(query.zipcode, part, page)
 
-        async for batch in search_whole(Part(query.sold_from, query.sold_to), read):
-            rows = [row for row in batch if row["zipcode"] == query.zipcode]
-            if self._options.fetch_details:
-                rows = [await self._with_details(row) for row in rows]
-            if rows:
-                yield rows
+        memory = Remembering(query, self._name)
+        whole = Part(query.sold_from, query.sold_to)
+        async with aclosing(search_whole(whole, memory.pages(read))) as batches:
+            async for batch in batches:
+                rows = [row for row in batch if row["zipcode"] == query.zipcode]
+                fault = (
+                    await memory.filled(rows, self._record) if self._options.fetch_details else None
+                )
+                if rows:
+                    yield rows
+                if fault is not None:
+                    raise fault
 
     async def detail(self, listing_id: str) -> Detail:
         """See ``ListingSource.detail``. The row carries the id that the portal's record names."""
@@ -199,14 +201,8 @@ class PortalSource:
             size=found.page_size,
         )
 
-    async def _with_details(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The row with what its own page adds. A home that left the portal since keeps the row
-        as the search gave it."""
-        detail = await self.detail(row["listing_id"])
-        if detail.row is None:
-            return row
-        added = {key: value for key, value in detail.row.items() if row[key] is None}
-        return row | added
+    async def _record(self, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        return (await self.detail(row["listing_id"])).row
 
     def _row(self, home: _Home) -> dict[str, Any]:
         """A home in the schema of mechanism 5, in its units."""

@@ -6,6 +6,7 @@ proxies, and the reading of answers are this package's.
 
 import re
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from datetime import date, datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -19,6 +20,8 @@ from sn46.sources.fetch import polite_client
 from sn46.sources.options import SourceOptions
 from sn46.sources.reading import checked, dig, loads
 from sn46.sources.realtor_queries import Question, Questions
+from sn46.sources.remembering import Remembering
+from sn46.sources.routes import ProxyPool
 from sn46.sources.splitting import DatePart, Part, ResultPage, search_whole
 from sn46.sources.units import Known, Number, Text, checked_url, positive, real, whole
 from sn46.sources.walls import is_wall
@@ -193,6 +196,11 @@ class RealtorSource:
     def name(self) -> str:
         return SOURCE
 
+    @property
+    def pool(self) -> ProxyPool:
+        """The ways to Realtor.com, and how they fare."""
+        return self._client.pool
+
     async def search(self, query: SearchQuery) -> AsyncIterator[list[dict[str, Any]]]:
         """See ``ListingSource.search``. Sales without a price, and homes of other ZIPs, are left
         out.
@@ -201,21 +209,26 @@ class RealtorSource:
             IncompleteSearch: after the last batch, where Realtor.com counts more than it shows.
             SourceError: where it cannot be asked or understood; batches before it are good.
         """
-        place = await self._place(query.zipcode)
+        memory = Remembering(query, SOURCE)
+        place = await memory.once("place", lambda: self._place(query.zipcode))
 
         async def read(part: Part, page: int) -> ResultPage:
             return await self._page(place, part, page)
 
         elsewhere = here = 0
-        async for batch in search_whole(DatePart(query.sold_from, query.sold_to), read):
-            rows = [row for row in batch if row["zipcode"] == query.zipcode]
-            here, elsewhere = here + len(rows), elsewhere + len(batch) - len(rows)
-            rows = [row for row in rows if _is_sale_in(row, query)]
-            fault = await self._fill(rows) if self._options.fetch_details else None
-            if rows:
-                yield rows
-            if fault is not None:
-                raise fault
+        whole_search = DatePart(query.sold_from, query.sold_to)
+        async with aclosing(search_whole(whole_search, memory.pages(read))) as batches:
+            async for batch in batches:
+                rows = [row for row in batch if row["zipcode"] == query.zipcode]
+                here, elsewhere = here + len(rows), elsewhere + len(batch) - len(rows)
+                rows = [row for row in rows if _is_sale_in(row, query)]
+                fault = (
+                    await memory.filled(rows, self._record) if self._options.fetch_details else None
+                )
+                if rows:
+                    yield rows
+                if fault is not None:
+                    raise fault
         if elsewhere and not here:
             raise SourceChanged(
                 f"Realtor.com answered the search for {query.zipcode} with homes elsewhere only."
@@ -277,16 +290,8 @@ class RealtorSource:
             raise SourceChanged(f"Realtor.com's answer has no {name!r}.")
         return dig(whole_answer, "data", name)
 
-    async def _fill(self, rows: list[dict[str, Any]]) -> SourceError | None:
-        """Fill rows from the homes' own records, in place. What stopped it, if anything did: the
-        rows are good without, and are not to be lost."""
-        try:
-            for number, row in enumerate(rows):
-                full = (await self.detail(row["listing_id"])).row or {}
-                rows[number] = row | {k: v for k, v in full.items() if row[k] is None}
-        except SourceError as error:
-            return error
-        return None
+    async def _record(self, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        return (await self.detail(row["listing_id"])).row
 
     def _row(self, home: _Home) -> dict[str, Any]:
         """A home in the schema of mechanism 5, in its units (Realtor.com's are the same)."""

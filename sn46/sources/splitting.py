@@ -2,9 +2,15 @@
 
 A search with more matches than the portal shows is cut in two, by date and, within a single day,
 by price, until each part is under the limit. Homes that two parts both show count once.
+
+The first page of a part tells how many there are; the others are read several at a time, and given
+in their order. How many requests are really under way, the pace and limits of the source decide.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any, Final
@@ -13,6 +19,7 @@ from sn46.sources.base import SourceError
 
 _FIRST_PRICE_CUT: Final = 500_000
 _LAST_PRICE_CUT: Final = 1 << 31
+PAGES_AT_ONCE: Final = 8
 
 
 class IncompleteSearch(SourceError):
@@ -97,38 +104,76 @@ PageReader = Callable[[Part, int], Awaitable[ResultPage]]
 """Reads one page (from 1) of a part; raises SourceError kinds."""
 
 
-async def search_whole(whole: Part, read: PageReader) -> AsyncIterator[list[dict[str, Any]]]:
-    """Every row of a search in batches, each ``listing_id`` once.
+async def search_whole(
+    whole: Part, read: PageReader, *, pages_at_once: int = PAGES_AT_ONCE
+) -> AsyncGenerator[list[dict[str, Any]]]:
+    """Every row of a search in batches, each ``listing_id`` once. A part's pages after the first
+    are read once its first batch was taken, ``pages_at_once`` at a time.
 
     Raises:
         IncompleteSearch: at the end, where the source counted more than it showed.
         SourceError: whatever ``read`` raises; batches given before it are good.
     """
-    waiting, seen, missing = [whole], set[str](), 0
-    while waiting:
-        part = waiting.pop()
-        page = await read(part, 1)
-        halves = part.halves() if page.total > page.limit else None
-        if halves:
-            waiting.extend(reversed(halves))
-            continue
-        shown: set[str] = set()
-        number, others = 1, 0
-        while True:
-            shown.update(row["listing_id"] for row in page.rows)
-            others += page.others
-            fresh = _unseen(page.rows, seen)
-            if fresh:
-                yield fresh
-            if (not page.rows and not page.others) or number * page.size >= min(
-                page.total, page.limit
-            ):
-                break
-            number += 1
-            page = await read(part, number)
-        missing += max(0, page.total - len(shown) - others)
+    seen, missing = set[str](), 0
+    async with aclosing(_parts(whole, read)) as parts:
+        async for part, first in parts:
+            shown: set[str] = set()
+            others, total = 0, first.total
+            async with aclosing(_pages(part, first, read, pages_at_once)) as pages:
+                async for page in pages:
+                    shown.update(row["listing_id"] for row in page.rows)
+                    others, total = others + page.others, page.total
+                    fresh = _unseen(page.rows, seen)
+                    if fresh:
+                        yield fresh
+            missing += max(0, total - len(shown) - others)
     if missing:
         raise IncompleteSearch(len(seen), missing)
+
+
+async def _parts(whole: Part, read: PageReader) -> AsyncGenerator[tuple[Part, ResultPage]]:
+    """The parts that are cut no further, each with its first page. The first pages of both halves
+    are asked for at once. Whatever ends it, no reading is left under way."""
+    waiting = [(whole, asyncio.ensure_future(read(whole, 1)))]
+    try:
+        while waiting:
+            first = await waiting[-1][1]
+            part, _ = waiting.pop()
+            halves = part.halves() if first.total > first.limit else None
+            if halves is None:
+                yield part, first
+                continue
+            reading = [(half, asyncio.ensure_future(read(half, 1))) for half in halves]
+            waiting.extend(reversed(reading))
+    finally:
+        for _, future in waiting:
+            future.cancel()
+        await asyncio.gather(*(future for _, future in waiting), return_exceptions=True)
+
+
+async def _pages(
+    part: Part, first: ResultPage, read: PageReader, at_once: int
+) -> AsyncGenerator[ResultPage]:
+    """The pages of a part in their order, up to the last or to one that shows nothing. Whatever
+    ends it, no reading is left under way."""
+    reading: deque[asyncio.Future[ResultPage]] = deque()
+    page, asked = first, 1
+    try:
+        while True:
+            yield page
+            if not page.rows and not page.others:
+                return
+            last = -(-min(page.total, page.limit) // page.size)
+            while asked < last and len(reading) < at_once:
+                asked += 1
+                reading.append(asyncio.ensure_future(read(part, asked)))
+            if not reading:
+                return
+            page = await reading.popleft()
+    finally:
+        for future in reading:
+            future.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
 
 
 def _unseen(rows: Sequence[dict[str, Any]], seen: set[str]) -> list[dict[str, Any]]:

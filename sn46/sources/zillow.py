@@ -12,6 +12,7 @@ A wall (403, 429, a captcha, which also comes with status 200) is ``Blocked``, a
 
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import date, timedelta
 from http import HTTPStatus
@@ -27,6 +28,8 @@ from sn46.sources.browser import BrowserTransport
 from sn46.sources.fetch import Answer, TransportFactory, polite_client
 from sn46.sources.options import SourceOptions
 from sn46.sources.reading import checked, dig, loads
+from sn46.sources.remembering import Remembering
+from sn46.sources.routes import ProxyPool
 from sn46.sources.splitting import Part, PricePart, ResultPage, search_whole
 from sn46.sources.units import Known, Number, checked_url
 from sn46.sources.walls import is_wall
@@ -155,11 +158,16 @@ class ZillowSource:
             headers=_HEADERS,
             transport=transport,
         )
-        self._regions: dict[str, Region] = {}
+        self._regions: dict[str, Mapping[str, Any]] = {}
 
     @property
     def name(self) -> str:
         return SOURCE
+
+    @property
+    def pool(self) -> ProxyPool:
+        """The ways to Zillow, and how they fare."""
+        return self._client.pool
 
     async def search(self, query: SearchQuery) -> AsyncIterator[list[dict[str, Any]]]:
         """See ``ListingSource.search``. Sales whose price Zillow does not show are left out, as the
@@ -172,22 +180,28 @@ class ZillowSource:
             IncompleteSearch: after the last batch, where Zillow counts more than it shows.
             SourceError: where it cannot be asked or understood; batches before it are good.
         """
-        region = await self._region(query.zipcode)
+        memory = Remembering(query, SOURCE)
+        region = Region(**await memory.once("region", lambda: self._region(query.zipcode)))
         window = self._window(query.sold_from)
         elsewhere = here = 0
 
         async def read(part: Part, page: int) -> ResultPage:
             return await self._page(query.zipcode, region, window, part, page)
 
-        async for batch in search_whole(PricePart(query.sold_from, query.sold_to), read):
-            rows = [row for row in batch if row["zipcode"] == query.zipcode]
-            here, elsewhere = here + len(rows), elsewhere + len(batch) - len(rows)
-            fault = await self._fill(rows, query) if self._options.fetch_details else None
-            kept = [row for row in rows if _is_sale_in(row, query)]
-            if kept:
-                yield kept
-            if fault is not None:
-                raise fault
+        async def record(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+            return await self._record(row, query)
+
+        whole = PricePart(query.sold_from, query.sold_to)
+        async with aclosing(search_whole(whole, memory.pages(read))) as batches:
+            async for batch in batches:
+                rows = [row for row in batch if row["zipcode"] == query.zipcode]
+                here, elsewhere = here + len(rows), elsewhere + len(batch) - len(rows)
+                fault = await memory.filled(rows, record) if self._options.fetch_details else None
+                kept = [row for row in rows if _is_sale_in(row, query)]
+                if kept:
+                    yield kept
+                if fault is not None:
+                    raise fault
         if elsewhere and not here:
             raise SourceChanged(
                 f"Zillow answered the search for {query.zipcode} with {elsewhere} homes elsewhere."
@@ -225,7 +239,8 @@ class ZillowSource:
             raise SourceChanged(f"Zillow leads from {zpid} to {home.zpid}: it says neither thing.")
         return home
 
-    async def _region(self, zipcode: str) -> Region:
+    async def _region(self, zipcode: str) -> Mapping[str, Any]:
+        """A ZIP's :class:`Region`, as a mapping of its fields, asked once."""
         if zipcode not in self._regions:
             answer, _ = await self._follow(f"/homes/recently_sold/{zipcode}_rb/")
             if answer.status != HTTPStatus.OK:
@@ -236,7 +251,8 @@ class ZillowSource:
             zips = [r for r in state.region_selection if r.region_type in (None, _ZIP_REGION)]
             if len(zips) != 1:
                 raise SourceChanged(f"Zillow shows no region for the ZIP {zipcode}.")
-            self._regions[zipcode] = Region(zips[0].region_id, state.map_bounds.model_dump())
+            bounds = state.map_bounds.model_dump()
+            self._regions[zipcode] = {"number": zips[0].region_id, "bounds": bounds}
         return self._regions[zipcode]
 
     async def _page(
@@ -269,24 +285,13 @@ class ZillowSource:
             others=len(shown) - len(rows),
         )
 
-    async def _fill(self, rows: list[dict[str, Any]], query: SearchQuery) -> SourceError | None:
-        """Fill rows from the homes' own pages, in place. What stopped it, if anything did: the rows
-        are good without, and are not to be lost."""
-        try:
-            for number, row in enumerate(rows):
-                rows[number] = await self._with_details(row, query)
-        except SourceError as error:
-            return error
-        return None
-
-    async def _with_details(self, row: dict[str, Any], query: SearchQuery) -> dict[str, Any]:
-        """The row with what the home's own page adds. One without keeps what the search gave."""
+    async def _record(self, row: Mapping[str, Any], query: SearchQuery) -> Mapping[str, Any] | None:
+        """The home's own page as a row, with its newest sale of the query."""
         home = await self._property(row["listing_id"].removeprefix(f"{SOURCE}:"))
         if home is None:
-            return row
+            return None
         now = self._clock.now()
-        full = property_row(home, self._base_url, now, query.sold_from, query.sold_to)
-        return row | {key: value for key, value in full.items() if row[key] is None}
+        return property_row(home, self._base_url, now, query.sold_from, query.sold_to)
 
     async def _follow(self, path: str) -> tuple[Answer, int]:
         """A page, after its redirections within Zillow, and how many there were."""

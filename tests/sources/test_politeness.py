@@ -36,6 +36,18 @@ async def test_waiting_tasks_get_their_turns_in_the_order_they_came(clock: Manua
     assert order == list(range(20))
 
 
+async def test_it_says_how_long_who_asks_now_would_wait(clock: ManualClock) -> None:
+    pace = Pace(clock, EVEN)
+    assert pace.expected_wait == 0
+    turns = [asyncio.ensure_future(pace.turn()) for _ in range(6)]
+    await asyncio.sleep(0)
+    # One has its turn at once; five wait, a tenth of a second each.
+    assert pace.expected_wait == pytest.approx(0.6, abs=0.11)
+    await asyncio.gather(*turns)
+    pace.refused(clock.now(), retry_after=12)
+    assert pace.expected_wait == pytest.approx(12, abs=0.3)
+
+
 async def test_it_slows_down_when_refused_and_speeds_up_again(clock: ManualClock) -> None:
     pace = Pace(clock, EVEN)
     pace.refused(await pace.turn())

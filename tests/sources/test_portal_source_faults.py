@@ -33,7 +33,8 @@ from sn46.sources.base import (
 from sn46.sources.options import SourceOptions
 from sn46.sources.politeness import PaceSettings, RetryPolicy
 from sn46.sources.portal import PortalSource
-from sn46.sources.proxies import BreakerSettings, Circuit, parse_proxy
+from sn46.sources.proxies import parse_proxy
+from sn46.sources.routes import BreakerSettings, Circuit
 
 YEARS = (date(2013, 1, 1), date(2016, 1, 1))
 THREE = RetryPolicy(attempts=3, first_pause=1, longest_pause=4)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncGenerator
 from datetime import date
 from functools import cache
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from sn46.localnet.portal.catalog import Catalog, SearchFilter
 from sn46.localnet.portal.homes import Home, read_homes
+from sn46.sources.base import Blocked
 from sn46.sources.splitting import IncompleteSearch, Part, ResultPage, search_whole
 
 DAYS = (date(2014, 1, 1), date(2016, 1, 1))
@@ -134,3 +136,96 @@ async def test_overlapping_parts_count_a_home_once() -> None:
 
     rows = [row["listing_id"] async for b in search_whole(Part(*DAYS), read) for row in b]
     assert rows == ["A", "B", "C", "D"]
+
+
+def pages_of(count: int, size: int = 10, limit: int = 1000) -> list[ResultPage]:
+    """The pages of one part with ``count`` homes."""
+    rows = [{"listing_id": str(n)} for n in range(count)]
+    parts = [rows[at : at + size] for at in range(0, count, size)] or [[]]
+    return [ResultPage(part, count, limit, size) for part in parts]
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8])
+async def test_pages_are_read_a_few_at_a_time_and_given_in_order(at_once: int) -> None:
+    pages, reading, most = pages_of(175), set[int](), 0
+
+    async def read(part: Part, page: int) -> ResultPage:
+        nonlocal most
+        reading.add(page)
+        most = max(most, len(reading))
+        for _ in range(page % 5 + 1):  # they do not come back in the order they were asked in
+            await asyncio.sleep(0)
+        reading.discard(page)
+        return pages[page - 1]
+
+    rows = [
+        row["listing_id"]
+        async for batch in search_whole(Part(*DAYS), read, pages_at_once=at_once)
+        for row in batch
+    ]
+    assert rows == [str(n) for n in range(175)]
+    assert most == at_once
+
+
+async def test_a_page_that_fails_ends_the_search_after_those_before_it() -> None:
+    pages, reading = pages_of(200), set[int]()
+
+    async def read(part: Part, page: int) -> ResultPage:
+        reading.add(page)
+        try:
+            if page == 4:
+                raise Blocked("refused")
+            if page > 4:
+                await asyncio.Event().wait()
+            return pages[page - 1]
+        finally:
+            reading.discard(page)
+
+    rows: list[str] = []
+
+    async def collect() -> None:
+        async for batch in search_whole(Part(*DAYS), read):
+            rows.extend(row["listing_id"] for row in batch)
+
+    with pytest.raises(Blocked):
+        await collect()
+    assert rows == [str(n) for n in range(30)]
+    assert not reading
+
+
+async def test_a_search_that_is_left_leaves_no_reading_behind() -> None:
+    """Both in the middle of a part's pages and between two halves."""
+    reading = set[tuple[Part, int]]()
+    whole = Part(*DAYS)
+    halves = whole.halves()
+    assert halves
+
+    async def read(part: Part, page: int) -> ResultPage:
+        if part == whole:
+            return ResultPage([], 150, 100, 10)
+        reading.add((part, page))
+        try:
+            if part == halves[1] or page > 2:
+                await asyncio.Event().wait()
+            return pages_of(75)[page - 1]
+        finally:
+            reading.discard((part, page))
+
+    search = search_whole(whole, read)
+    assert len(await anext(search)) == 10
+    assert len(await anext(search)) == 10
+    await asyncio.sleep(0)
+    assert (halves[1], 1) in reading
+    assert len(reading) > 2
+    assert isinstance(search, AsyncGenerator)
+    await search.aclose()
+    assert not reading
+
+
+async def test_a_source_that_counts_more_while_it_is_read_is_read_on() -> None:
+    async def read(part: Part, page: int) -> ResultPage:
+        rows = [{"listing_id": f"{page}.{n}"} for n in range(10 if page < 5 else 3)]
+        return ResultPage(rows, 20 if page == 1 else 43, 1000, 10)
+
+    found = [row["listing_id"] async for b in search_whole(Part(*DAYS), read) for row in b]
+    assert len(found) == len(set(found)) == 43
