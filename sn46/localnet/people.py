@@ -11,11 +11,10 @@ from sn46.chain.local import LocalChain, create_local_chain
 from sn46.chain.wallets import LocalWallet, create_local_wallet
 from sn46.clock import Clock
 from sn46.localnet.strategies import STRATEGIES, StrategySpec
-from sn46.mechanism.chainview import ChainView
+from sn46.mechanism.chainview import RAO_PER_ALPHA, ChainView
 from sn46.mechanism.names import Hotkey
 
 NETUID = 46
-RAO_PER_ALPHA = 1_000_000_000
 OWNER_WALLET = "owner"
 OWNER_HOTKEY = "api"
 _HISTORY = timedelta(seconds=30)

@@ -32,6 +32,7 @@ _SHORT = {
     "fake_listing": "a home that does not exist",
     "low_accuracy": "does not agree with the portal",
     "coldkey_limit": "its coldkey has won already",
+    "too_few_checks": "too little of it could be checked",
 }
 
 

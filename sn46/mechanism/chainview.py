@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from sn46.mechanism.errors import ExportError
 from sn46.mechanism.names import Coldkey, Hotkey, Uid
 from sn46.mechanism.times import format_time, parse_time
+
+RAO_PER_ALPHA: Final = 1_000_000_000
 
 
 @dataclass(frozen=True)

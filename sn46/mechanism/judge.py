@@ -7,7 +7,7 @@ Three pure steps, which a validator's own epoch and a replay of it share::
     conclude(line-up, plan, evidence)          merged verdicts, final scores, winners, weights
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sn46.mechanism.assignment import Assignment
@@ -139,12 +139,13 @@ def plan_checks(lined_up: LineUp) -> CheckPlan:
     chosen = choose(lined_up.standings.values(), assignment, seed)
     validators = checking_validators(assignment, view)
     rows: list[SampledRow] = []
-    for hotkey in chosen.all:
-        kept = lined_up.results[hotkey].kept
+    kept = [lined_up.results[hotkey].kept for hotkey in chosen.all]
+    suspicions = lined_up.market.suspicions(kept)
+    for hotkey, rows_of_it, suspicion_of_it in zip(chosen.all, kept, suspicions, strict=True):
         sampled = sample_rows(
             hotkey=hotkey,
-            kept=kept,
-            suspicions=lined_up.market.suspicions(kept),
+            kept=rows_of_it,
+            suspicions=suspicion_of_it,
             percentage=rules.spot_check_percentage,
             seed=seed,
         )
@@ -234,6 +235,25 @@ def disqualification(
     return None
 
 
+def is_verified(counts: CheckCounts, sampled: int) -> bool:
+    """Whether enough of a candidate's sample could be told: five rows, or all where it has fewer.
+    Where nothing could be, its accuracy is taken for full; it must not win by that."""
+    return counts.conclusive >= min(MIN_CONCLUSIVE_CHECKS, sampled)
+
+
+def too_few_checks(counts: CheckCounts, rows: Sequence[MergedRow]) -> tuple[Reason, ...]:
+    """Why a candidate that is not verified stands behind those that are."""
+    return (
+        Reason(
+            Code.TOO_FEW_CHECKS,
+            counts.conclusive,
+            f"Only {counts.conclusive} of {len(rows)} checked rows could be told; a candidate with "
+            f"fewer than {min(MIN_CONCLUSIVE_CHECKS, len(rows))} stands behind those that have "
+            f"them. {_examples(rows, {Merged.INCONCLUSIVE})}",
+        ),
+    )
+
+
 def conclude(lined_up: LineUp, plan: CheckPlan, evidence: Iterable[Evidence]) -> Outcome:
     """Merge all evidence and settle scores, winners and weights."""
     given = tuple(sorted(evidence, key=lambda e: e.validator))
@@ -245,7 +265,17 @@ def conclude(lined_up: LineUp, plan: CheckPlan, evidence: Iterable[Evidence]) ->
     faults = {h: disqualification(lined_up, counts[h], by_miner[h]) for h in plan.chosen.all}
     candidates = _candidates(plan, faults, lined_up.assignment.rules.deep_validation_top)
     finals = _final_scores(lined_up, plan, counts, faults, candidates)
-    winners = _winners(lined_up, candidates, finals)
+    contenders = [
+        Contender(
+            hotkey,
+            lined_up.standings[hotkey].coldkey,
+            finals[hotkey],
+            lined_up.standings[hotkey].time,
+            is_verified(counts[hotkey], len(by_miner[hotkey])),
+        )
+        for hotkey in candidates
+    ]
+    winners = choose_winners(contenders, lined_up.assignment.rules)
     honest = {h: s.coldkey for h, s in lined_up.standings.items() if faults.get(h) is None}
     weights = weights_of(
         winners,
@@ -254,7 +284,8 @@ def conclude(lined_up: LineUp, plan: CheckPlan, evidence: Iterable[Evidence]) ->
         burn=lined_up.view.owner_hotkey,
         rules=lined_up.assignment.rules,
     )
-    ranks = _ranks(lined_up, candidates, finals, honest)
+    ranks = _ranks(lined_up, contenders, finals, honest)
+    unverified = {c.hotkey for c in contenders if not c.verified}
     miners = {
         hotkey: MinerOutcome(
             quick=result,
@@ -267,7 +298,10 @@ def conclude(lined_up: LineUp, plan: CheckPlan, evidence: Iterable[Evidence]) ->
             rank=ranks.get(hotkey),
             weight=weights.get(hotkey, Ppm(0)),
             disqualified=faults.get(hotkey) is not None,
-            reasons=_reasons(lined_up, hotkey, faults.get(hotkey), winners, honest),
+            reasons=(
+                *_reasons(lined_up, hotkey, faults.get(hotkey), winners, honest),
+                *(too_few_checks(counts[hotkey], by_miner[hotkey]) if hotkey in unverified else ()),
+            ),
         )
         for hotkey, result in lined_up.results.items()
     }
@@ -316,29 +350,23 @@ def _final_scores(
     return finals
 
 
-def _contender(lined_up: LineUp, hotkey: Hotkey, finals: Mapping[Hotkey, Ppm]) -> Contender:
-    standing = lined_up.standings[hotkey]
-    return Contender(hotkey, standing.coldkey, finals[hotkey], standing.time)
-
-
-def _winners(
-    lined_up: LineUp, candidates: tuple[Hotkey, ...], finals: Mapping[Hotkey, Ppm]
-) -> tuple[Hotkey, ...]:
-    contenders = [_contender(lined_up, hotkey, finals) for hotkey in candidates]
-    return choose_winners(contenders, lined_up.assignment.rules)
-
-
 def _ranks(
     lined_up: LineUp,
-    candidates: tuple[Hotkey, ...],
+    contenders: Sequence[Contender],
     finals: Mapping[Hotkey, Ppm],
     honest: Mapping[Hotkey, Coldkey],
 ) -> dict[Hotkey, int]:
     """Standing among those not disqualified: candidates first, then the others, each by final
     score, time and hotkey."""
-    first = standing_order([_contender(lined_up, h, finals) for h in candidates])
-    others = [h for h in honest if h not in candidates]
-    then = standing_order([_contender(lined_up, h, finals) for h in others])
+    first = standing_order(contenders)
+    candidates = {contender.hotkey for contender in contenders}
+    then = standing_order(
+        [
+            Contender(h, coldkey, finals[h], lined_up.standings[h].time)
+            for h, coldkey in honest.items()
+            if h not in candidates
+        ]
+    )
     return {c.hotkey: place for place, c in enumerate(first + then, start=1)}
 
 

@@ -26,6 +26,7 @@ class Code(StrEnum):
     FAKE_LISTING = "fake_listing"
     LOW_ACCURACY = "low_accuracy"
     COLDKEY_LIMIT = "coldkey_limit"
+    TOO_FEW_CHECKS = "too_few_checks"
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,19 @@ SHARED: Final = 50_000
 
 @dataclass(frozen=True)
 class Contender:
-    """A candidate that was not disqualified."""
+    """A candidate that was not disqualified. ``verified`` tells whether enough of its rows could be
+    checked."""
 
     hotkey: Hotkey
     coldkey: Coldkey
     final: Ppm
     time: datetime
+    verified: bool = True
 
 
 def standing_order(contenders: Collection[Contender]) -> list[Contender]:
-    """By final score, ties by time, then hotkey."""
-    return sorted(contenders, key=lambda c: (-c.final, c.time, c.hotkey))
+    """The verified before the others; each by final score, ties by time, then hotkey."""
+    return sorted(contenders, key=lambda c: (not c.verified, -c.final, c.time, c.hotkey))
 
 
 def choose_winners(contenders: Collection[Contender], rules: Rules) -> tuple[Hotkey, ...]:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from sn46.chain.connect import open_chain
 from sn46.clock import SystemClock
-from sn46.localnet.people import NETUID, RAO_PER_ALPHA, make_people, settle
+from sn46.localnet.people import NETUID, make_people, settle
 from sn46.localnet.strategies import STRATEGIES
+from sn46.mechanism.chainview import RAO_PER_ALPHA
 
 ALL = tuple(STRATEGIES)
 

@@ -221,6 +221,42 @@ NINE = {f"m{n:02d}": homes(20) for n in range(15)}
 AT = {name: n for n, name in enumerate(NINE)}  # earlier ones score more
 
 
+@pytest.mark.parametrize(("told", "place"), [(20, 1), (5, 1), (4, 3), (0, 3)])
+def test_what_could_not_be_checked_wins_no_place_before_what_was(told: int, place: int) -> None:
+    """The one that is best by its score, and of whose rows only some can be told."""
+    epoch = Epoch20(
+        {"best": homes(**FULL_OPTIONAL), "bob": homes(start=101), "cid": homes(start=201)},
+        minutes={"bob": 1, "cid": 2},
+    )
+    outcome = epoch.conclude(verdict_for("best", Verdict.INCONCLUSIVE, 20 - told))
+    assert of(outcome, "best").final > of(outcome, "bob").final > of(outcome, "cid").final
+    assert of(outcome, "best").rank == outcome.winners.index(hotkey("best")) + 1 == place
+    codes = [reason.code for reason in of(outcome, "best").reasons]
+    assert codes == ([] if place == 1 else [Code.TOO_FEW_CHECKS])
+    assert not of(outcome, "best").disqualified
+    assert all(not of(outcome, name).reasons for name in ("bob", "cid"))
+
+
+def test_what_could_not_be_checked_is_not_paid_where_three_others_were() -> None:
+    names = ("bob", "cid", "dan")
+    rows = {name: homes(start=100 * n) for n, name in enumerate(names, start=1)}
+    epoch = Epoch20({"best": homes(start=900, **FULL_OPTIONAL), **rows})
+    outcome = epoch.conclude(verdict_for("best", Verdict.INCONCLUSIVE))
+    assert set(outcome.winners) == {hotkey(name) for name in names}
+    assert of(outcome, "best").rank == 4
+    assert of(outcome, "best").weight == 50_000  # alone in what the others share
+
+
+def test_all_of_a_small_sample_is_enough() -> None:
+    rules = Rules(spot_check_percentage=10)  # 2 of 20 rows
+    epoch = Epoch20({"ann": homes(**FULL_OPTIONAL), "bob": homes(start=101)}, rules=rules)
+    outcome = epoch.conclude(honest)
+    assert outcome.winners == (hotkey("ann"), hotkey("bob"))
+    assert not of(outcome, "ann").reasons
+    outcome = epoch.conclude(verdict_for("ann", Verdict.INCONCLUSIVE, 1))
+    assert outcome.winners == (hotkey("bob"), hotkey("ann"))
+
+
 def test_a_reserve_moves_up_and_a_random_check_can_disqualify() -> None:
     epoch = Epoch20(NINE, minutes=AT)
     chosen = epoch.plan.chosen

@@ -1,5 +1,6 @@
 """Winners and weights (mechanism 9): whole numbers that always add up."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Literal
 
@@ -20,6 +21,13 @@ REDISTRIBUTE = Rules(unclaimed="redistribute")
 def contender(name: str, final: int, coldkey: str | None = None, minutes: int = 0) -> Contender:
     time = EPOCH.grace_end + timedelta(minutes=minutes)
     return Contender(Hotkey(name), Coldkey(coldkey or f"cold {name}"), Ppm(final), time)
+
+
+def test_the_verified_stand_before_the_others() -> None:
+    others = [contender(name, final) for name, final in (("a", 900), ("b", 800), ("c", 700))]
+    unverified = [replace(c, verified=c.hotkey == "c") for c in others]
+    assert [c.hotkey for c in standing_order(unverified)] == ["c", "a", "b"]
+    assert choose_winners(unverified, Rules()) == ("c", "a", "b")
 
 
 def weights(winners: str, honest: dict[str, str], rules: Rules | None = None) -> dict[str, int]:
