@@ -23,6 +23,7 @@ from sn46.mechanism.thriftread import (
     I32,
     I64,
     ListOf,
+    Plan,
     ThriftFault,
     ThriftReader,
 )
@@ -98,6 +99,8 @@ _PAGE_HEADER: Final = {
     7: {1: I32, 2: I32, 3: BOOL},
     8: {1: I32, 2: I32, 3: I32, 4: I32, 5: I32, 6: I32, 7: BOOL, 8: _STATISTICS},
 }
+_FILE_PLAN: Final = Plan(FILE_SHAPE)
+_PAGE_PLAN: Final = Plan(_PAGE_HEADER)
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 
 _INT32, _INT64, _DOUBLE, _BYTE_ARRAY = 1, 2, 5, 6
@@ -124,6 +127,16 @@ class FileSizeFault(MechanismError):
 
 
 @dataclass(frozen=True)
+class Extent:
+    """How much a file holds: what it costs to read is bounded by these."""
+
+    rows: int
+    pages: int
+    footer_bytes: int
+    decoded_bytes: int
+
+
+@dataclass(frozen=True)
 class _Column:
     """What the footer says of a leaf: its name and how it is stored."""
 
@@ -134,16 +147,13 @@ class _Column:
     logical: Mapping[int, Any] | None
 
 
-def check_file(body: bytes, schema: Mapping[str, pl.DataType], most_rows: int) -> int:
+def check_file(body: bytes, schema: Mapping[str, pl.DataType], most_rows: int) -> Extent:
     """Walk a file's footer and all page headers.
 
     Args:
         body: the file's bytes.
         schema: the columns that it must have, in their order.
         most_rows: how many rows it may have.
-
-    Returns:
-        How many rows it holds.
 
     Raises:
         FileSchemaFault: where it is no Parquet file, of other columns or types, or inconsistent.
@@ -152,9 +162,10 @@ def check_file(body: bytes, schema: Mapping[str, pl.DataType], most_rows: int) -
     try:
         footer = _read_footer(body)
         _check_columns(footer, schema)
-        return _check_groups(body, footer, len(schema), most_rows)
+        pages, decoded = _check_groups(body, footer, len(schema), most_rows)
     except ThriftFault as fault:
         raise FileSchemaFault(f"the file is not sound Parquet: {fault}") from fault
+    return Extent(footer[3], pages, int.from_bytes(body[-8:-4], "little"), decoded)
 
 
 def check_decoded(decoded: int, rows: int) -> None:
@@ -176,7 +187,7 @@ def _read_footer(body: bytes) -> dict[int, Any]:
     end = len(body) - 8
     if length > end - 4:
         raise FileSchemaFault("the footer is longer than the file")
-    footer = ThriftReader(body, end - length, end).struct(FILE_SHAPE)
+    footer = ThriftReader(body[end - length : end]).struct(_FILE_PLAN)
     for field in (1, 2, 3, 4):
         _needed(footer, field)
     return footer
@@ -244,7 +255,10 @@ def _stores(column: _Column, dtype: pl.DataType) -> bool:
     return column.physical == _BYTE_ARRAY and named
 
 
-def _check_groups(body: bytes, footer: Mapping[int, Any], columns: int, most_rows: int) -> int:
+def _check_groups(
+    body: bytes, footer: Mapping[int, Any], columns: int, most_rows: int
+) -> tuple[int, int]:
+    """How many pages the file has, and how many bytes they decode to."""
     rows, groups = footer[3], footer[4]
     if not 0 <= rows <= most_rows:
         raise FileSizeFault(f"the footer claims {rows} rows; {most_rows} are allowed")
@@ -264,7 +278,7 @@ def _check_groups(body: bytes, footer: Mapping[int, Any], columns: int, most_row
             check_decoded(decoded, rows)
     if in_groups != rows:
         raise FileSchemaFault(f"the row groups claim {in_groups} rows, the footer {rows}")
-    return rows
+    return pages, decoded
 
 
 def _check_chunk(
@@ -287,12 +301,13 @@ def _check_chunk(
 
 
 def _walk_pages(body: bytes, start: int, end: int, rows: int) -> tuple[int, int]:
-    reader = ThriftReader(body, start, end)
+    size_of_chunk = end - start
+    reader = ThriftReader(body[start:end])
     values = pages = decoded = 0
     while values < rows:
-        header = reader.struct(_PAGE_HEADER)
+        header = reader.struct(_PAGE_PLAN)
         stored, size = _needed(header, 3), _needed(header, 2)
-        if stored < 0 or size < 0 or reader.position + stored > end:
+        if stored < 0 or size < 0 or reader.position + stored > size_of_chunk:
             raise FileSchemaFault("a page lies outside its column chunk")
         values += _page_values(header, rows, first=pages == 0)
         pages, decoded = pages + 1, decoded + size

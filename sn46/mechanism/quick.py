@@ -2,7 +2,7 @@
 (mechanism 6). Nothing that a submission holds makes it raise: every fault is a reason."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,12 +16,20 @@ from sn46.mechanism.chainview import ChainView
 from sn46.mechanism.errors import SubmissionError
 from sn46.mechanism.listings import COLUMNS, OPTIONAL, PROPERTY_TYPES, REQUIRED, SCHEMA
 from sn46.mechanism.names import PPM, Hotkey, Ppm, ZipCode
-from sn46.mechanism.parquetfile import FileSchemaFault, FileSizeFault, decode
+from sn46.mechanism.parquetfile import (
+    Decoded,
+    FileSchemaFault,
+    FileSizeFault,
+    Limits,
+    decode_all,
+)
+from sn46.mechanism.parquetfooter import MAX_PAGES
 from sn46.mechanism.reasons import Code, Reason
 from sn46.mechanism.signing import verify_document
 from sn46.mechanism.submission import (
     EPOCH_METADATA,
     MAX_FILE_BYTES,
+    MAX_MANIFEST_BYTES,
     NONCE_METADATA,
     Manifest,
     ManifestFile,
@@ -43,6 +51,16 @@ MAX_ROWS_FLOOR: Final = 10_000
 MAX_ROWS_FACTOR: Final = 10
 """A file may hold ten times what its ZIP is expected to have, and always 10,000 rows: the limit
 scales with the assignment, so that a big honest miner never meets it."""
+
+# Limits of all files of a submission together, a floor and what is added with the assignment.
+STORED_FLOOR: Final = 16 * 1024 * 1024
+STORED_BYTES_PER_LISTING: Final = 4 * 1024
+DECODED_FLOOR: Final = 64 * 1024 * 1024
+DECODED_BYTES_PER_LISTING: Final = 4 * 1024
+FOOTERS_FLOOR: Final = 2 * 1024 * 1024
+FOOTER_BYTES_PER_ZIP: Final = 32 * 1024
+PAGES_PER_ZIP: Final = 512
+_ADDRESSES_AT_ONCE: Final = 20_000
 
 # What later steps need of every participant's rows; the rest is read again where it is needed.
 KEPT_COLUMNS: Final = (
@@ -93,6 +111,9 @@ class QuickResult:
         return self.rows - self.duplicates - self.out_of_range
 
 
+_SHOWN: Final = 3
+
+
 class _Reasons:
     """Collects reasons; the first few details of a code are kept, all are counted."""
 
@@ -101,9 +122,15 @@ class _Reasons:
 
     def add(self, code: Code, detail: str, count: int = 1) -> None:
         counted, details = self._found.get(code, (0, []))
-        if len(details) < 3:
+        if len(details) < _SHOWN:
             details.append(detail)
         self._found[code] = (counted + count, details)
+
+    def extend(self, others: "_Reasons") -> None:
+        """Those of others behind these."""
+        for code, (count, details) in others._found.items():
+            counted, known = self._found.get(code, (0, []))
+            self._found[code] = (counted + count, [*known, *details][:_SHOWN])
 
     def __bool__(self) -> bool:
         return bool(self._found)
@@ -139,6 +166,14 @@ def examine(
     parsed = _check_manifest(assignment, hotkey, manifest, reasons)
     time = manifest.info.last_modified if manifest else None
     if parsed is None or reasons:
+        return unreached(hotkey, time, reasons.result())
+    stored = [upload.info for upload in files.values()]
+    if are_too_large(assignment, hotkey, stored):
+        reasons.add(
+            Code.FILE_TOO_LARGE,
+            f"The files of the assigned ZIPs have over {most_stored_bytes(assignment)} bytes "
+            "together; so many are allowed.",
+        )
         return unreached(hotkey, time, reasons.result())
     frames = _read_files(assignment, hotkey, parsed, files, reasons)
     if reasons:
@@ -208,6 +243,13 @@ def _check_manifest(
             f"The store received manifest.json at {format_time(upload.info.last_modified)}, after "
             f"the deadline {format_time(epoch.end)}.",
         )
+    if upload.info.size > MAX_MANIFEST_BYTES:  # It was not fetched.
+        reasons.add(
+            Code.MANIFEST_SIGNATURE,
+            f"manifest.json has {upload.info.size} bytes; {MAX_MANIFEST_BYTES} are allowed. So it "
+            "carries no signature that holds.",
+        )
+        return None
     try:
         document = load_document(upload.body, "manifest.json")
         manifest = parse_manifest(document)
@@ -255,23 +297,49 @@ def _read_files(
 ) -> list[tuple[ZipCode, pl.DataFrame]]:
     """Every file of the manifest, decoded, in the order of keys."""
     assigned = {z.zipcode: z for z in assignment.zipcodes}
-    frames: list[tuple[ZipCode, pl.DataFrame]] = []
+    named: list[_NamedFile] = []
     for entry in sorted(manifest.files, key=lambda f: f.key):
+        file = _NamedFile(entry, _Reasons())
+        named.append(file)
         zip_ = assigned.get(entry.zipcode)
         if zip_ is None:
-            reasons.add(
+            file.reasons.add(
                 Code.WRONG_ZIPCODE,
                 f"ZIP {entry.zipcode} is not assigned in this epoch.",
                 max(1, entry.rows),
             )
             continue
-        upload = _find_file(assignment, hotkey, entry, files, reasons)
-        if upload is None:
-            continue
-        frame = _decode_file(zip_, entry, upload, reasons)
+        upload = _find_file(assignment, hotkey, entry, files, file.reasons)
+        if upload is not None and _is_as_signed(entry, upload, file.reasons):
+            file.body, file.most_rows = upload.body, most_rows(zip_)
+    there = [(file.body, file.most_rows) for file in named if file.body is not None]
+    try:
+        decoded = iter(decode_all(there, submission_limits(assignment)))
+    except FileSizeFault as fault:
+        reasons.add(Code.FILE_TOO_LARGE, f"The submission is too large: {fault}.")
+        return []
+    frames: list[tuple[ZipCode, pl.DataFrame]] = []
+    for file in named:
+        frame = (
+            _checked_frame(file.entry, next(decoded), file.reasons)
+            if file.body is not None
+            else None
+        )
         if frame is not None:
-            frames.append((entry.zipcode, frame))
+            frames.append((file.entry.zipcode, frame))
+        reasons.extend(file.reasons)
     return frames
+
+
+@dataclass
+class _NamedFile:
+    """A file that the manifest names, and what is wrong with it; ``body`` where it is to be
+    decoded."""
+
+    entry: ManifestFile
+    reasons: _Reasons
+    body: bytes | None = None
+    most_rows: int = 0
 
 
 def _find_file(
@@ -281,7 +349,7 @@ def _find_file(
     files: Mapping[str, Upload],
     reasons: _Reasons,
 ) -> Upload | None:
-    name = f"zipcode={entry.zipcode}/listings.parquet"
+    name = _file_name(entry)
     upload = files.get(entry.key)
     if entry.key != miner_file_key(hotkey, assignment.epoch_id, entry.zipcode) or upload is None:
         reasons.add(
@@ -304,35 +372,65 @@ def most_rows(zip_: AssignedZip) -> int:
     return max(MAX_ROWS_FLOOR, MAX_ROWS_FACTOR * zip_.expected_listings)
 
 
-def _decode_file(
-    zip_: AssignedZip, entry: ManifestFile, upload: Upload, reasons: _Reasons
-) -> pl.DataFrame | None:
-    name = f"zipcode={entry.zipcode}/listings.parquet"
+def submission_limits(assignment: Assignment) -> Limits:
+    """What the files of one submission may hold together (docs/decisions/0060)."""
+    expected, zips = assignment.total_expected_listings, len(assignment.zipcodes)
+    return Limits(
+        rows=max(MAX_ROWS_FLOOR, MAX_ROWS_FACTOR * expected),
+        pages=max(MAX_PAGES, PAGES_PER_ZIP * zips),
+        footer_bytes=max(FOOTERS_FLOOR, FOOTER_BYTES_PER_ZIP * zips),
+        decoded_bytes=max(DECODED_FLOOR, DECODED_BYTES_PER_LISTING * expected),
+    )
+
+
+def most_stored_bytes(assignment: Assignment) -> int:
+    """How many bytes the files of one submission may have in the store together."""
+    return max(STORED_FLOOR, STORED_BYTES_PER_LISTING * assignment.total_expected_listings)
+
+
+def are_too_large(assignment: Assignment, hotkey: Hotkey, objects: Iterable[ObjectInfo]) -> bool:
+    """Whether the objects in the places of assigned ZIPs are more than a submission may be. This
+    needs no bytes of them, so what is too large is never fetched."""
+    places = {miner_file_key(hotkey, assignment.epoch_id, z.zipcode) for z in assignment.zipcodes}
+    stored = sum(info.size for info in objects if info.key in places)
+    return stored > most_stored_bytes(assignment)
+
+
+def _file_name(entry: ManifestFile) -> str:
+    return f"zipcode={entry.zipcode}/listings.parquet"
+
+
+def _is_as_signed(entry: ManifestFile, upload: Upload, reasons: _Reasons) -> bool:
+    """Whether the bytes are those that the manifest was signed over, and not too many."""
+    name = _file_name(entry)
     if max(len(upload.body), upload.info.size) > MAX_FILE_BYTES:
         reasons.add(Code.FILE_TOO_LARGE, f"{name} has {len(upload.body)} bytes.")
-        return None
+        return False
     if len(upload.body) != entry.bytes or sha256_hex(upload.body) != entry.sha256:
         reasons.add(
             Code.FILE_HASH_MISMATCH,
             f"{name} is not the file that manifest.json was signed over (SHA-256 or size differ).",
         )
+        return False
+    return True
+
+
+def _checked_frame(entry: ManifestFile, decoded: Decoded, reasons: _Reasons) -> pl.DataFrame | None:
+    name = _file_name(entry)
+    if isinstance(decoded, FileSizeFault):
+        reasons.add(Code.FILE_TOO_LARGE, f"{name}: {decoded}.")
         return None
-    try:
-        frame = decode(upload.body, most_rows=most_rows(zip_))
-    except FileSizeFault as fault:
-        reasons.add(Code.FILE_TOO_LARGE, f"{name}: {fault}.")
+    if isinstance(decoded, FileSchemaFault):
+        reasons.add(Code.FILE_SCHEMA, f"{name}: {decoded}.")
         return None
-    except FileSchemaFault as fault:
-        reasons.add(Code.FILE_SCHEMA, f"{name}: {fault}.")
-        return None
-    if frame.height != entry.rows:
+    if decoded.height != entry.rows:
         reasons.add(
             Code.FILE_ROWS,
-            f"{name} holds {frame.height} rows; manifest.json says {entry.rows}.",
-            abs(frame.height - entry.rows),
+            f"{name} holds {decoded.height} rows; manifest.json says {entry.rows}.",
+            abs(decoded.height - entry.rows),
         )
         return None
-    return frame
+    return decoded
 
 
 def judge_rows(
@@ -347,48 +445,59 @@ def judge_rows(
         The rows with ``folder``, ``address_key`` (normalised), and the booleans ``wrong_zip``,
         ``in_range`` and ``duplicate`` (only among rows in range).
     """
-    if not frames:
-        frames = [(ZipCode(""), pl.DataFrame(schema=dict(SCHEMA)))]
-    rows = pl.concat(
-        [frame.with_columns(pl.lit(zipcode, dtype=pl.String).alias("folder"))
-         for zipcode, frame in frames],
-        how="vertical",
-    )  # fmt: skip
-    floats = [name for name, dtype in SCHEMA.items() if isinstance(dtype, pl.Float64)]
-    rows = rows.with_columns(pl.col(floats).fill_nan(None))
-    rows = _with_centroids(assignment, rows).with_columns(
-        address_key=normalize_addresses(pl.col("address")),
+    rows = _with_places(assignment, frames)
+    rows = rows.with_columns(
+        _address_keys(rows["address"]),
         wrong_zip=(pl.col("zipcode") != pl.col("folder")).fill_null(value=False),
         in_range=_in_range(assignment),
     )
-    kept = rows["in_range"]
-    ranged = rows.filter(kept)
+    ranged = rows.lazy().filter("in_range").select("listing_id", "address_key", "zipcode")
     repeated = (
         ~pl.col("listing_id").is_first_distinct()
         | ~pl.struct("address_key", "zipcode").is_first_distinct()
     )
-    duplicates = ranged.select(repeated.alias("duplicate"))["duplicate"]
+    duplicates = ranged.select(repeated).collect().to_series()
     marks = pl.Series("duplicate", [False], dtype=pl.Boolean).new_from_index(0, rows.height)
-    if ranged.height:
-        marks = marks.scatter(kept.arg_true(), duplicates)
+    if duplicates.len():
+        marks = marks.scatter(rows["in_range"].arg_true(), duplicates)
     return rows.with_columns(marks.alias("duplicate"))
 
 
-def _with_centroids(assignment: Assignment, rows: pl.DataFrame) -> pl.DataFrame:
-    zips = assignment.zipcodes
-    centroids = pl.DataFrame(
-        {
-            "folder": [z.zipcode for z in zips],
-            "centroid_latitude": [z.latitude for z in zips],
-            "centroid_longitude": [z.longitude for z in zips],
-        },
-        schema={
-            "folder": pl.String(),
-            "centroid_latitude": pl.Float64(),
-            "centroid_longitude": pl.Float64(),
-        },
-    )
-    return rows.join(centroids, on="folder", how="left", maintain_order="left")
+def _address_keys(addresses: pl.Series) -> pl.Series:
+    """The normalised addresses. Some at a time: an address of one-letter words takes a dozen times
+    its size on the way, and a hostile submission is nothing else."""
+    name = "address_key"
+    parts = [
+        addresses.slice(start, _ADDRESSES_AT_ONCE)
+        .to_frame()
+        .select(normalize_addresses(pl.col("address")).alias(name))
+        .to_series()
+        for start in range(0, addresses.len(), _ADDRESSES_AT_ONCE)
+    ]
+    return pl.concat(parts) if parts else pl.Series(name, dtype=pl.String)
+
+
+def _with_places(
+    assignment: Assignment, frames: Sequence[tuple[ZipCode, pl.DataFrame]]
+) -> pl.DataFrame:
+    """All rows, NaN as null, with the ZIP of each row's folder and where that ZIP's centroid is
+    (null where it is not assigned)."""
+    zips = {z.zipcode: z for z in assignment.zipcodes}
+    folders: list[tuple[str, float | None, float | None]] = []
+    for zipcode, _ in frames:
+        zip_ = zips.get(zipcode)
+        folders.append((zipcode, zip_.latitude if zip_ else None, zip_.longitude if zip_ else None))
+    schema = {
+        "folder": pl.String(),
+        "centroid_latitude": pl.Float64(),
+        "centroid_longitude": pl.Float64(),
+    }
+    heights = pl.Series([frame.height for _, frame in frames], dtype=pl.UInt32)
+    numbers = pl.select(pl.int_range(len(frames), dtype=pl.UInt32).repeat_by(heights).explode())
+    places = pl.DataFrame(folders, schema=schema, orient="row")[numbers.to_series().drop_nulls()]
+    rows = pl.concat([pl.DataFrame(schema=dict(SCHEMA)), *(frame for _, frame in frames)])
+    floats = [name for name, dtype in SCHEMA.items() if isinstance(dtype, pl.Float64)]
+    return rows.with_columns(pl.col(floats).fill_nan(None), *places.get_columns())
 
 
 @dataclass(frozen=True)
@@ -408,7 +517,7 @@ def range_rules(assignment: Assignment) -> tuple[RangeRule, ...]:
     texts = [name for name in REQUIRED if isinstance(SCHEMA[name], pl.String)]
     present = pl.all_horizontal(
         [pl.col(name).is_not_null() for name in REQUIRED]
-        + [pl.col(name).str.strip_chars().str.len_bytes() > 0 for name in texts]
+        + [pl.col(name).str.strip_chars_start().str.len_bytes() > 0 for name in texts]
     )
     identified = pl.col("listing_id").str.starts_with(pl.concat_str(pl.col("source"), pl.lit(":")))
     typed = pl.col("property_type").is_in(list(PROPERTY_TYPES))
@@ -523,7 +632,7 @@ def is_filled(name: str) -> pl.Expr:
     column = pl.col(name)
     filled = column.is_not_null()
     if isinstance(SCHEMA[name], pl.String):
-        filled = filled & (column.str.strip_chars().str.len_bytes() > 0)
+        filled = filled & (column.str.strip_chars_start().str.len_bytes() > 0)
     return filled
 
 
@@ -531,9 +640,7 @@ def completeness_score(kept: pl.DataFrame) -> Ppm:
     """filled optional fields × 10^6 // (rows × 16), over the kept rows; 0 for no row."""
     if not kept.height:
         return Ppm(0)
-    filled = 0
-    for name in OPTIONAL:
-        filled += int(kept.select(is_filled(name).sum()).item())
+    filled = sum(kept.select(is_filled(name).sum() for name in OPTIONAL).row(0))
     return Ppm(filled * PPM // (kept.height * len(OPTIONAL)))
 
 

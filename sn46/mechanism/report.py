@@ -146,8 +146,8 @@ def published_rows(
         reported the home, the winner included.
     """
     parts: list[pl.DataFrame] = []
-    for place, hotkey in enumerate(outcome.winners, start=1):
-        marked = lined_up.market.with_reports(rows[hotkey])
+    reported = lined_up.market.with_reports([rows[hotkey] for hotkey in outcome.winners])
+    for place, (hotkey, marked) in enumerate(zip(outcome.winners, reported, strict=True), start=1):
         parts.append(
             marked.with_columns(
                 miner_hotkey=pl.lit(hotkey, dtype=pl.String),

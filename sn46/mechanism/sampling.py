@@ -3,10 +3,12 @@
 Everything is drawn from ``validation_seed``, which nobody can know while uploads are open.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from heapq import nsmallest
 from typing import Final
 
 import polars as pl
@@ -19,6 +21,7 @@ from sn46.mechanism.names import PPM, Coldkey, EpochId, Hotkey, Ppm
 RESERVES: Final = 3
 MAX_SAMPLE: Final = 50
 SUSPICIOUS_MADS: Final = 3
+_FRAMES_AT_ONCE: Final = 16
 
 
 def validation_seed(block_hash: str, epoch_id: EpochId) -> str:
@@ -75,6 +78,9 @@ def sample_size(rows: int, percentage: int) -> int:
 class Market:
     """All participants' kept rows together: what others reported, and what is usual in a ZIP.
 
+    The rows of an epoch are millions, so they stay in their frames, and nothing of their size is
+    made of them: what is counted is counted for the rows that are asked about.
+
     Args:
         kept: each participant's rows with the columns of ``quick.KEPT_COLUMNS``.
         coldkeys: each participant's coldkey.
@@ -83,52 +89,57 @@ class Market:
     def __init__(
         self, kept: Mapping[Hotkey, pl.DataFrame], coldkeys: Mapping[Hotkey, Coldkey]
     ) -> None:
-        frames = [
+        self._kept = [(coldkeys[hotkey], frame) for hotkey, frame in sorted(kept.items())]
+        prices = [
             frame.select(
-                "listing_id",
-                "address_key",
-                "zipcode",
+                pl.col("zipcode").cast(pl.Categorical()),
                 _price_per_sqft().alias("price_per_sqft"),
-                pl.lit(coldkeys[hotkey], dtype=pl.String).alias("coldkey"),
             )
-            for hotkey, frame in sorted(kept.items())
+            for _, frame in self._kept
         ]
-        schema = {
-            "listing_id": pl.String(),
-            "address_key": pl.String(),
-            "zipcode": pl.String(),
-            "price_per_sqft": pl.Int64(),
-            "coldkey": pl.String(),
-        }
-        self._rows = pl.concat([pl.DataFrame(schema=schema), *frames], how="vertical")
-        self._by_id = self._rows.group_by("listing_id").agg(pl.len().alias("same_id"))
-        self._by_address = self._rows.group_by("address_key", "zipcode").agg(
-            pl.len().alias("same_address")
+        schema = {"zipcode": pl.Categorical(), "price_per_sqft": pl.Int64()}
+        priced = pl.concat([pl.DataFrame(schema=schema), *prices])
+        usual = priced.group_by("zipcode").agg(_twice_median("price_per_sqft").alias("twice_usual"))
+        spread = priced.join(usual, on="zipcode").select(
+            "zipcode",
+            twice_off=(2 * pl.col("price_per_sqft") - pl.col("twice_usual")).abs(),
         )
-        self._usual = self._rows.group_by("zipcode").agg(
-            _twice_median("price_per_sqft").alias("twice_usual")
-        )
-        spread = self._rows.join(self._usual, on="zipcode").with_columns(
-            twice_off=(2 * pl.col("price_per_sqft") - pl.col("twice_usual")).abs()
-        )
-        self._spread = spread.group_by("zipcode").agg(_twice_median("twice_off").alias("four_mads"))
+        mads = spread.group_by("zipcode").agg(_twice_median("twice_off").alias("four_mads"))
+        self._usual = usual.join(mads, on="zipcode").with_columns(pl.col("zipcode").cast(pl.String))
 
-    def with_reports(self, kept: pl.DataFrame) -> pl.DataFrame:
-        """The rows with ``same_id`` and ``same_address``: how many participants, themselves
-        included, reported the row's listing_id, and its address and ZIP. Order is kept."""
-        return kept.join(self._by_id, on="listing_id", how="left", maintain_order="left").join(
-            self._by_address, on=["address_key", "zipcode"], how="left", maintain_order="left"
-        )
+    def with_reports(self, rows: Sequence[pl.DataFrame]) -> list[pl.DataFrame]:
+        """Each frame of rows with ``same_id`` and ``same_address``: how many participants' rows,
+        their own included, have the row's listing_id, and its address and ZIP. Order is kept."""
+        by_id = self._counted(rows, ("listing_id",), "same_id")
+        by_address = self._counted(rows, ("address_key", "zipcode"), "same_address")
+        return [
+            frame.join(by_id, on="listing_id", how="left", maintain_order="left").join(
+                by_address, on=["address_key", "zipcode"], how="left", maintain_order="left"
+            )
+            for frame in rows
+        ]
 
-    def suspicions(self, kept: pl.DataFrame) -> pl.Series:
-        """Suspicion 0 to 3 of each of a participant's kept rows (mechanism 7): nobody else
+    def _counted(
+        self, rows: Sequence[pl.DataFrame], keys: tuple[str, ...], name: str
+    ) -> pl.DataFrame:
+        """How often each key of these rows comes among all participants' rows."""
+        schema = dict.fromkeys(keys, pl.String())
+        asked = pl.concat([pl.DataFrame(schema=schema), *(r.select(keys) for r in rows)]).unique()
+        counts = [pl.DataFrame(schema={**schema, name: pl.UInt32()})]
+        for first in range(0, len(self._kept), _FRAMES_AT_ONCE):
+            batch = self._kept[first : first + _FRAMES_AT_ONCE]
+            counts.append(
+                pl.concat([frame.select(keys) for _, frame in batch])
+                .join(asked, on=keys, how="semi")
+                .group_by(keys)
+                .agg(pl.len().cast(pl.UInt32()).alias(name))
+            )
+        return pl.concat(counts).group_by(keys).agg(pl.col(name).sum())
+
+    def suspicions(self, rows: Sequence[pl.DataFrame]) -> list[pl.Series]:
+        """Suspicion 0 to 3 of each of some participants' kept rows (mechanism 7): nobody else
         reported it; its price per square foot is further than 3 MADs from its ZIP's median; it
         shares price and living area with another row of the submission."""
-        marked = (
-            self.with_reports(kept)
-            .join(self._usual, on="zipcode", how="left", maintain_order="left")
-            .join(self._spread, on="zipcode", how="left", maintain_order="left")
-        )
         alone = (pl.col("same_id") < 2) & (pl.col("same_address") < 2)
         # |x − median| > 3 MAD, both sides times four, to stay in whole numbers.
         twice_off = (2 * _price_per_sqft() - pl.col("twice_usual")).abs()
@@ -137,9 +148,13 @@ class Market:
             pl.struct("sale_price", "living_area_sqft").is_duplicated()
         )
         parts = [alone.fill_null(value=True), off.fill_null(value=False), twin]
-        return marked.select(
-            pl.sum_horizontal([part.cast(pl.Int8) for part in parts]).alias("suspicion")
-        )["suspicion"]
+        suspicion = pl.sum_horizontal([part.cast(pl.Int8) for part in parts]).alias("suspicion")
+        return [
+            marked.join(self._usual, on="zipcode", how="left", maintain_order="left")
+            .select(suspicion)
+            .to_series()
+            for marked in self.with_reports(rows)
+        ]
 
     def vouchers(self, listing_id: str, address_key: str, zipcode: str) -> frozenset[Coldkey]:
         """Coldkeys that reported this listing_id, or this address and ZIP."""
@@ -153,8 +168,11 @@ class Market:
         return self._coldkeys(pl.col("zipcode") == zipcode)
 
     def _coldkeys(self, where: pl.Expr) -> frozenset[Coldkey]:
-        found = self._rows.filter(where)["coldkey"].unique().to_list()
-        return frozenset(Coldkey(str(coldkey)) for coldkey in found)
+        found: set[Coldkey] = set()
+        for coldkey, frame in self._kept:
+            if coldkey not in found and not frame.lazy().filter(where).head(1).collect().is_empty():
+                found.add(coldkey)
+        return frozenset(found)
 
 
 def _price_per_sqft() -> pl.Expr:
@@ -199,11 +217,19 @@ def sample_rows(
     size = sample_size(kept.height, percentage)
     ids: list[str] = kept["listing_id"].to_list()
     suspicion: list[int] = suspicions.to_list()
-    hashes = [sha256_hex(f"{seed}:{hotkey}:{listing_id}") for listing_id in ids]
-    by_hash = sorted(range(len(ids)), key=lambda i: (hashes[i], ids[i]))
-    at_random = by_hash[: (size + 1) // 2]
-    remaining = by_hash[(size + 1) // 2 :]
-    suspicious = sorted(remaining, key=lambda i: -suspicion[i])[: size - len(at_random)]
+    begun = hashlib.sha256(f"{seed}:{hotkey}:".encode())
+
+    def hash_of(listing_id: str) -> bytes:
+        hashed = begun.copy()
+        hashed.update(listing_id.encode())
+        return hashed.digest()
+
+    hashes = [hash_of(listing_id) for listing_id in ids]
+    at_random = nsmallest((size + 1) // 2, range(len(ids)), key=lambda i: (hashes[i], ids[i]))
+    remaining = set(range(len(ids))).difference(at_random)
+    suspicious = nsmallest(
+        size - len(at_random), remaining, key=lambda i: (-suspicion[i], hashes[i], ids[i])
+    )
     return [(i, ids[i], suspicion[i]) for i in at_random + suspicious]
 
 

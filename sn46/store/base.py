@@ -1,6 +1,6 @@
 """What the rest of the house sees of the two buckets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -75,9 +75,15 @@ class Bucket(Protocol):
         ...
 
     async def readable(
-        self, prefix: str, *, until: datetime | None = None, expires_in_seconds: int
+        self,
+        prefix: str,
+        *,
+        until: datetime | None = None,
+        expires_in_seconds: int,
+        among: Collection[str] | None = None,
     ) -> list[ReadableObject]:
-        """As ``objects``, each with a presigned GET of just that version."""
+        """As ``objects``, each with a presigned GET of just that version. With ``among``, only
+        objects of these keys; what else lies there costs no request of its own."""
         ...
 
     async def get(self, key: str, *, until: datetime | None = None) -> bytes: ...

@@ -12,7 +12,7 @@ import ipaddress
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -195,9 +195,14 @@ class S3Bucket:
         return [info for _, info in await self._described(prefix, until)]
 
     async def readable(
-        self, prefix: str, *, until: datetime | None = None, expires_in_seconds: int
+        self,
+        prefix: str,
+        *,
+        until: datetime | None = None,
+        expires_in_seconds: int,
+        among: Collection[str] | None = None,
     ) -> list[ReadableObject]:
-        described = await self._described(prefix, until)
+        described = await self._described(prefix, until, among)
         now = self._clock.now()
         return [
             ReadableObject(info, self._presign(version, expires_in_seconds, now))
@@ -307,9 +312,11 @@ class S3Bucket:
                 self._lazy_client = None
 
     async def _described(
-        self, prefix: str, until: datetime | None
+        self, prefix: str, until: datetime | None, among: Collection[str] | None = None
     ) -> list[tuple[_Version, ObjectInfo]]:
         versions = await self._in_thread(lambda: self._list(prefix, until), f"list {prefix!r}")
+        if among is not None:
+            versions = [version for version in versions if version.key in among]
         metadata = await asyncio.gather(*(self._metadata_of(v) for v in versions))
         return [
             (v, ObjectInfo(v.key, v.size, _whole_second(v.modified), meta))

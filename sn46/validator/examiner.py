@@ -1,16 +1,14 @@
-"""Examines what strangers uploaded in a process of its own, with limits, that can be killed.
+"""Examines what strangers uploaded in processes of their own, with limits, that can be killed.
 
 Submissions and evidence are decoded there and nowhere else: a file that crashes, swells or stalls
-the decoder costs its sender alone. The limits are far above what an honest upload needs, so that
-no two validators' machines decide differently; a worker that died is tried once more, as the
-machine may have killed it for reasons of its own; and a worker that cannot be started is this
-machine's trouble, never a sender's.
+the decoder costs its sender alone. What decides a verdict are limits on rows, bytes and structure,
+the same on every machine. The limits on time and memory are backstops, far above what anything
+within those needs. Where one is met, or a worker dies, it may be this machine's trouble: so the
+work is done once more, by a fresh worker while no other works, and only what ends so twice is its
+sender's. A worker that cannot be started is never a sender's.
 """
 
-import asyncio
-import multiprocessing
 from collections.abc import Callable, Mapping
-from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 import polars as pl
@@ -23,13 +21,12 @@ from sn46.mechanism.evidence import Evidence, read_evidence
 from sn46.mechanism.names import Hotkey
 from sn46.mechanism.quick import QuickResult, Upload, examine, kept_listings, unreached
 from sn46.mechanism.reasons import Code, Reason
-from sn46.validator.worker import work
+from sn46.validator.workers import WorkerFault, WorkerNotStarted, WorkerPool, WorkerProcess
 
 _log = structlog.get_logger("sn46.validator")
 
 T = TypeVar("T")
 
-_START_SECONDS = 120.0
 _UNDECODABLE = (
     "decoding crashed, or took far more time or memory than any honest file of its kind needs"
 )
@@ -44,17 +41,19 @@ class _Undecodable(Exception):
 
 
 class Examiner:
-    """One worker process, started when first needed and again after it had to be killed."""
+    """Workers that examine uploads, each started when first needed and again after it had to be
+    killed."""
 
-    def __init__(self, *, seconds: float, memory_mb: int) -> None:
+    def __init__(self, *, seconds: float, memory_mb: int, workers: int = 1) -> None:
         """``seconds`` and ``memory_mb`` are the limits for one submission, beyond what the program
-        itself takes."""
+        itself takes; ``workers`` is how many are examined at a time."""
         self._seconds = seconds
-        self._memory = memory_mb * 1024 * 1024
-        self._context = multiprocessing.get_context("spawn")
-        self._process: Any = None
-        self._pipe: Connection | None = None
-        self._lock = asyncio.Lock()
+        self._pool = WorkerPool(workers, memory_mb * 1024 * 1024)
+
+    @property
+    def workers(self) -> int:
+        """How many submissions are examined at a time."""
+        return self._pool.size
 
     async def examine(
         self,
@@ -113,64 +112,34 @@ class Examiner:
             ) from fault
 
     async def _run(self, function: Callable[..., T], *arguments: Any) -> T:
-        async with self._lock:
-            for last in (False, True):
-                try:
-                    return await asyncio.to_thread(self._exchange, function, arguments)
-                except TimeoutError as error:
-                    self.close()
-                    raise _Undecodable(str(error)) from error
-                except (EOFError, OSError) as error:
-                    self.close()
-                    if last:
-                        raise _Undecodable(f"the worker died twice: {error!r}") from error
-                except asyncio.CancelledError:
-                    # The exchange goes on in its thread: nobody else may meet its answer.
-                    self.close()
-                    raise
-        raise AssertionError("the second try ends with a result or an error")
+        try:
+            async with self._pool.one() as worker:
+                return await self._ask(worker, function, arguments)
+        except WorkerFault as fault:
+            _log.info("an upload is examined once more, alone", fault=str(fault))
+        try:
+            async with self._pool.alone() as worker:
+                return await self._ask(worker, function, arguments)
+        except WorkerFault as fault:
+            raise _Undecodable(f"twice: {fault}") from fault
 
-    def _exchange(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-        pipe = self._started()
-        pipe.send((function, arguments))
-        if not pipe.poll(self._seconds):
-            raise TimeoutError(f"no result within {self._seconds:g} seconds")
-        answer = pipe.recv()
+    async def _ask(
+        self, worker: WorkerProcess, function: Callable[..., T], arguments: tuple[Any, ...]
+    ) -> T:
+        try:
+            answer = await worker.ask(self._seconds, function, *arguments)
+        except WorkerNotStarted as error:
+            raise ExaminerError(
+                f"The worker that decodes uploads could not be started ({error}). Is this "
+                "machine short of memory or processes?"
+            ) from error
         if isinstance(answer, MechanismError):
             raise answer
         return answer
 
-    def _started(self) -> Connection:
-        if self._pipe is not None and self._process.is_alive():
-            return self._pipe
-        self.close()
-        try:
-            self._pipe, theirs = self._context.Pipe()
-            self._process = self._context.Process(
-                target=work, args=(theirs, self._memory), daemon=True
-            )
-            self._process.start()
-            theirs.close()
-            if not self._pipe.poll(_START_SECONDS):
-                raise TimeoutError(f"not ready within {_START_SECONDS:g} seconds")
-            self._pipe.recv()
-        except (EOFError, OSError) as error:
-            self.close()
-            raise ExaminerError(
-                f"The worker that decodes uploads could not be started ({error!r}). Is this "
-                "machine short of memory or processes?"
-            ) from error
-        return self._pipe
-
     def close(self) -> None:
-        """Kill the worker, if there is one."""
-        process, pipe = self._process, self._pipe
-        self._process = self._pipe = None
-        if process is not None and process.pid is not None:
-            process.kill()
-            process.join()
-        if pipe is not None:
-            pipe.close()
+        """Kill the workers that there are."""
+        self._pool.close()
 
 
 def _unexaminable(hotkey: Hotkey, manifest: Upload | None) -> QuickResult:

@@ -16,25 +16,25 @@ from sn46.mechanism.evidence import (
 )
 from sn46.mechanism.judge import CheckPlan, LineUp, Outcome, conclude, line_up, plan_checks
 from sn46.mechanism.names import Hotkey
-from sn46.mechanism.quick import QuickResult, Upload
+from sn46.mechanism.quick import QuickResult, Upload, are_too_large
 from sn46.mechanism.report import published_rows
 from sn46.mechanism.signing import is_hotkey
 from sn46.mechanism.submission import (
     MAX_FILE_BYTES,
+    MAX_MANIFEST_BYTES,
     ObjectInfo,
     manifest_key,
     miner_file_key,
     split_miner_key,
 )
-from sn46.store.base import Snapshot
-from sn46.validator.examiner import Examiner
+from sn46.store.base import Snapshot, StoreError
+from sn46.validator.examiner import Examiner, ExaminerError
 
 Report = Callable[[int, int], None]
 """Told how many of how many are done."""
 
-
-HELD_BYTES = 128 * 1024 * 1024
-"""How much of the uploads is held in memory between quick and deep validation."""
+READ_AHEAD = 2
+"""How many submissions are read from the store beyond those that are being examined."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,13 @@ class Judging:
         self._view = view
         self._uploads = uploads
         self._examiner = examiner
-        self._held: dict[str, Upload] = {}
-        self._room = HELD_BYTES
         self._examined: dict[Hotkey, QuickResult] = {}
         self._folders: dict[Hotkey, dict[str, ObjectInfo]] = {}
         for info in uploads.objects:
             owner = split_miner_key(info.key)
-            if owner is None or owner[1] != assignment.epoch_id or not is_hotkey(owner[0]):
-                continue
-            self._folders.setdefault(owner[0], {})[info.key] = info
+            if owner is not None and owner[1] == assignment.epoch_id:
+                self._folders.setdefault(owner[0], {})[info.key] = info
+        self._folders = {h: found for h, found in self._folders.items() if is_hotkey(h)}
 
     async def quick(self, report: Report = _nothing) -> QuickStage:
         """Validate every submission quickly and choose what is to be checked. Called again after
@@ -82,16 +80,29 @@ class Judging:
             ExaminerError: where this machine cannot examine them now.
         """
         hotkeys = sorted(self._folders)
-        for done, hotkey in enumerate(hotkeys):
-            report(done, len(hotkeys))
-            if hotkey not in self._examined:
-                manifest, files = await self._read(hotkey)
-                self._examined[hotkey] = await self._examiner.examine(
-                    self._assignment, self._view, hotkey, manifest, files
-                )
+        left = iter([hotkey for hotkey in hotkeys if hotkey not in self._examined])
+        errors: list[StoreError | ExaminerError] = []
+
+        async def work() -> None:
+            for hotkey in left:
+                report(len(self._examined), len(hotkeys))
+                try:
+                    self._examined[hotkey] = await self._examine(hotkey)
+                except (StoreError, ExaminerError) as error:
+                    errors.append(error)
+                if errors:  # What is under way ends, nothing more is begun.
+                    return
+
+        await asyncio.gather(*(work() for _ in range(self._examiner.workers + READ_AHEAD)))
+        if errors:
+            raise errors[0]
         report(len(hotkeys), len(hotkeys))
         lined_up = line_up(self._assignment, self._view, self._examined.values())
         return QuickStage(lined_up, plan_checks(lined_up))
+
+    async def _examine(self, hotkey: Hotkey) -> QuickResult:
+        manifest, files = await self._read(hotkey)
+        return await self._examiner.examine(self._assignment, self._view, hotkey, manifest, files)
 
     async def kept(self, hotkey: Hotkey) -> pl.DataFrame:
         """The kept rows of a valid submission with all columns, in the order of the plan."""
@@ -115,25 +126,14 @@ class Judging:
         manifest = folder.get(manifest_key(hotkey, epoch_id))
         if manifest is None:
             return None, {}
-        document = await self._miner_upload(manifest)
+        document = await _upload(self._uploads, manifest, MAX_MANIFEST_BYTES)
         if not self._view.is_registered(hotkey):
             return document, {}
         keys = [miner_file_key(hotkey, epoch_id, z.zipcode) for z in self._assignment.zipcodes]
-        present = [key for key in keys if key in folder]
-        uploads = await asyncio.gather(*(self._miner_upload(folder[key]) for key in present))
-        files = dict(zip(present, uploads, strict=True))
-        return document, files
-
-    async def _miner_upload(self, info: ObjectInfo) -> Upload:
-        """A miner's object, fetched once where there is room: candidates are read again."""
-        held = self._held.get(info.key)
-        if held is not None:
-            return held
-        upload = await _upload(self._uploads, info, MAX_FILE_BYTES)
-        if len(upload.body) <= self._room:
-            self._room -= len(upload.body)
-            self._held[info.key] = upload
-        return upload
+        infos = [folder[key] for key in keys if key in folder]
+        most = 0 if are_too_large(self._assignment, hotkey, infos) else MAX_FILE_BYTES
+        uploads = await asyncio.gather(*(_upload(self._uploads, info, most) for info in infos))
+        return document, {upload.info.key: upload for upload in uploads}
 
     async def _evidence(self, results: Snapshot) -> list[Evidence]:
         """The evidence of every permit holder that uploaded some."""

@@ -5,22 +5,38 @@ before they are loaded, and they are loaded in the new process.
 """
 
 import contextlib
+import gc
+import io
 import os
 import resource
+import sys
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 from sn46.mechanism.errors import MechanismError
 
+_COLLECTED_AFTER = 100_000
+
 
 def work(pipe: Connection, memory_bytes: int) -> None:
     """Says that it is ready, then takes one piece of work and gives one result, until the pipe
-    closes. A MechanismError that the work raises is its result."""
+    closes. A MechanismError that the work raises is its result. Memory that runs out ends the
+    process: that is no statement about the work."""
+    # Several of these share the machine, each with one thread; and the more threads, the more
+    # of the memory is theirs.
+    os.environ["POLARS_MAX_THREADS"] = "1"
     # Arrow's own allocator claims a gibibyte at once, and what is claimed before the limit is set
     # is not limited by it.
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
+    _hush_libraries()
     _limit(resource.RLIMIT_DATA, _own_bytes() + memory_bytes)
     _limit(resource.RLIMIT_CORE, 0)
+    _send_frames_as_columns()
+    gc.freeze()
+    # What is made of a footer are thousands of small values, none of them in circles.
+    gc.set_threshold(_COLLECTED_AFTER)
     with contextlib.suppress(EOFError, KeyboardInterrupt, MemoryError):
         pipe.send(None)
         while True:
@@ -30,6 +46,28 @@ def work(pipe: Connection, memory_bytes: int) -> None:
             except MechanismError as error:
                 answer = error
             pipe.send(answer)
+
+
+def _hush_libraries() -> None:
+    """Keep what Python says on standard error, and drop what libraries do: a decoder that panics
+    over a page writes dozens of lines, so any miner could fill this machine's log."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    sys.stderr = open(kept, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+
+
+def _send_frames_as_columns() -> None:
+    """Have frames pickled as Arrow streams: a tenth of the time that Polars' own form takes."""
+    import polars as pl
+
+    def reduce(frame: pl.DataFrame) -> tuple[Callable[[bytes], pl.DataFrame], tuple[bytes]]:
+        stream = io.BytesIO()
+        frame.write_ipc_stream(stream)
+        return pl.read_ipc_stream, (stream.getvalue(),)
+
+    ForkingPickler.register(pl.DataFrame, reduce)
 
 
 def _own_bytes() -> int:

@@ -127,7 +127,7 @@ def test_half_by_hash_and_half_by_suspicion(suspicion: list[int], percentage: in
 def suspicions(mine: list[dict[str, Any]], *others: list[dict[str, Any]]) -> list[int]:
     kept = {Hotkey(f"m{n}"): frame(rows) for n, rows in enumerate((mine, *others))}
     market = Market(kept, {h: Coldkey(f"cold {h}") for h in kept})
-    return market.suspicions(kept[Hotkey("m0")]).to_list()
+    return market.suspicions([kept[Hotkey("m0")]])[0].to_list()
 
 
 def test_a_row_that_nobody_else_reported() -> None:
@@ -199,7 +199,7 @@ def test_what_others_reported() -> None:
     assert market.vouchers("p:5", "1 FORBES AVE", "15217") == set()
     assert market.covering("15213") == {"A", "B", "C"}
     assert market.covering("15217") == {"C"}
-    reports = market.with_reports(kept[Hotkey("a")])
+    [reports] = market.with_reports([kept[Hotkey("a")]])
     # p:1 by a and b, its address by a and c; p:2 by a alone.
     assert reports.select("same_id", "same_address").rows() == [(2, 2), (1, 1)]
 
@@ -207,13 +207,14 @@ def test_what_others_reported() -> None:
 def test_a_market_of_nobody() -> None:
     market = Market({}, {})
     assert market.covering("15213") == set()
-    assert market.suspicions(frame([])).to_list() == []
+    assert market.suspicions([frame([])])[0].to_list() == []
 
 
 def test_a_market_takes_the_rows_of_quick_validation() -> None:
     made = submission(5)
     kept = {made.hotkey: made.examine().kept}
-    assert Market(kept, {made.hotkey: Coldkey("c")}).suspicions(kept[made.hotkey]).sum() == 5
+    [suspicions] = Market(kept, {made.hotkey: Coldkey("c")}).suspicions([kept[made.hotkey]])
+    assert suspicions.sum() == 5
     assert listing(1)["listing_id"] in kept[made.hotkey]["listing_id"]
 
 

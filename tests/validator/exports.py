@@ -175,9 +175,8 @@ async def make_scene(examiner: Examiner) -> Scene:
     miners = Frozen()
     for given in all_submissions(assignment):
         miners.add(given.manifest_upload(), *given.files().values())
-    for name, body in (("malformed", b'{"files": [' * 500), ("big", b"")):
-        manifest = upload(manifest_key(hotkey(name), EPOCH.id), body, assignment)
-        miners.add(manifest)
+    for name, body, size in (("malformed", b'{"files": [' * 500, None), ("big", b"", BIG)):
+        miners.add(upload(manifest_key(hotkey(name), EPOCH.id), body, assignment, size))
     miners.add(*(upload(k, b"odd", assignment) for k in odd_keys("ann")))
     judging = Judging(assignment, view, miners, examiner)
     stage = await judging.quick()

@@ -120,24 +120,23 @@ async def test_too_much_time_is_the_senders_loss() -> None:
         examiner.close()
 
 
-async def test_a_worker_that_stands_still_is_replaced() -> None:
+async def test_a_worker_that_stands_still_is_replaced_and_costs_nobody_anything() -> None:
     examiner = Examiner(seconds=2, memory_mb=3_000)
     try:
         pid = await started(examiner)
         os.kill(pid, signal.SIGSTOP)
-        assert codes(await examine(examiner)) == [Code.FILE_SCHEMA]
-        assert codes(await examine(examiner)) == []
+        assert same(await examine(examiner), HONEST.examine(VIEW))
         assert pid not in workers()
     finally:
         examiner.close()
 
 
-@pytest.mark.parametrize("megabytes", [20, 90])
+@pytest.mark.parametrize("megabytes", [15, 40])
 async def test_too_much_memory_costs_its_sender_alone(megabytes: int) -> None:
-    """The lower the limit, the earlier it is met: Python raises, Arrow raises, Polars aborts."""
+    """The lower the limit, the earlier it is met: Python raises, Polars aborts."""
     examiner = Examiner(seconds=60, memory_mb=megabytes)
     try:
-        swollen = await examine(examiner, long_texts(4_500, 7_000))
+        swollen = await examine(examiner, long_texts(2_000, 7_000))
         assert codes(swollen) == [Code.FILE_SCHEMA]
         assert same(await examine(examiner), HONEST.examine(VIEW))
     finally:
@@ -145,7 +144,7 @@ async def test_too_much_memory_costs_its_sender_alone(megabytes: int) -> None:
 
 
 async def test_with_memory_enough_the_same_file_is_fine(examiner: Examiner) -> None:
-    assert codes(await examine(examiner, long_texts(4_500, 7_000))) == []
+    assert codes(await examine(examiner, long_texts(2_000, 7_000))) == []
 
 
 async def test_a_worker_killed_from_outside_costs_nobody_anything() -> None:
