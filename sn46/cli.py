@@ -4,12 +4,11 @@ that room only when it is called.
 Exit codes: 0 done, 1 could not, 2 asked for wrongly (with one line that says how).
 """
 
-import asyncio
 import difflib
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +17,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from sn46 import __version__
-from sn46.commands import api, miner, zipcodes
+from sn46.commands import api, judged, miner, zipcodes
 from sn46.commands.audit import audit
 from sn46.commands.caddyfile import caddyfile
 from sn46.commands.outcome import EXIT_FAILED, EXIT_USAGE, fail, fail_all
@@ -28,9 +27,6 @@ from sn46.localnet import defaults
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
-
-    from sn46.validator.replay import Replay
-    from sn46.validator.settings import ValidatorSettings
 
 _HIDDEN = "********"
 _PASSWORD = re.compile(r"(://[^/:@\s]*:)[^/@\s]+@")
@@ -45,6 +41,10 @@ app.add_typer(api.app)
 app.add_typer(miner.app)
 app.add_typer(zipcodes.app)
 app.command()(audit)
+app.command()(judged.compare)
+app.command()(judged.explain)
+app.command()(judged.export)
+app.command()(judged.replay)
 app.command()(caddyfile)
 app.command()(plan)
 app.command("simulate-draws")(simulate_draws)
@@ -171,119 +171,6 @@ def validator() -> int:
     except (ChainError, SourceSettingError, OSError) as error:
         return fail("validator", str(error))
     return 0
-
-
-@app.command()
-def export(
-    to: Annotated[Path, typer.Option("--to", help="The folder; an export there is added to.")],
-    epoch: Annotated[
-        list[str] | None, typer.Option(help="An epoch's id, more than once for several.")
-    ] = None,
-) -> int:
-    """Write all that anyone needs to replay an epoch, the last ended one by default. Uses a
-    validator's settings."""
-    from sn46.chain.base import ChainError
-    from sn46.client.api import ApiError, ApiUnavailable
-    from sn46.configuration import SettingsError, read_settings
-    from sn46.mechanism.errors import MechanismError
-    from sn46.store.base import StoreError
-    from sn46.validator.settings import ValidatorSettings
-
-    try:
-        settings = read_settings(ValidatorSettings)
-        asyncio.run(_export(settings, to, epoch or ["previous"]))
-    except SettingsError as error:
-        return fail_all("export", error.lines)
-    except (ApiError, ApiUnavailable, ChainError, StoreError, MechanismError, OSError) as error:
-        return fail("export", str(error))
-    return 0
-
-
-async def _export(settings: "ValidatorSettings", to: Path, epochs: Sequence[str]) -> None:
-    import httpx
-
-    from sn46.chain.connect import open_chain
-    from sn46.chain.wallets import load_hotkey
-    from sn46.client.api import ApiClient
-    from sn46.validator.export import export_epoch
-
-    signer = load_hotkey(settings.wallet_name, settings.wallet_hotkey, settings.wallet_path)
-    chain = open_chain(settings.chain_endpoint, netuid=settings.netuid)
-    try:
-        async with (
-            httpx.AsyncClient() as http,
-            ApiClient(settings.api_url, api_hotkey=settings.api_hotkey, signer=signer) as api,
-        ):
-            for text in epochs:
-                epoch = (await api.epoch(text)).assignment.epoch
-                print(f"Exporting epoch {epoch.id} …", flush=True)
-                count = await export_epoch(to, epoch, api=api, chain=chain, http=http)
-                print(f"Epoch {epoch.id}: {count} objects in {to}")
-    finally:
-        await chain.close()
-
-
-@app.command()
-def replay(
-    source: Annotated[Path, typer.Option("--from", help="The folder of an export.")],
-    epoch: Annotated[str, typer.Option(help="The epoch's id, such as 2024-03-15-16:00.")],
-    json: Annotated[
-        Path | None, typer.Option(help="Write the replayed report to this file.")
-    ] = None,
-    api_hotkey: Annotated[
-        str | None,
-        typer.Option(help="Trust only an assignment that this hotkey signed."),
-    ] = None,
-) -> int:
-    """Judge an epoch again from an export, and compare with what the validators published.
-    Needs no network and no key. Exits with 1 where a published report differs."""
-    from sn46.mechanism.errors import MechanismError
-    from sn46.validator.examiner import Examiner
-    from sn46.validator.replay import replay_epoch
-
-    examiner = Examiner(seconds=120, memory_mb=3_000)
-    try:
-        found = asyncio.run(
-            replay_epoch(source, epoch, examiner=examiner, api_hotkey=api_hotkey, report=_progress)
-        )
-        if json is not None:
-            _write_report(json, found.report)
-    except (MechanismError, OSError) as error:
-        return fail("replay", str(error))
-    finally:
-        examiner.close()
-    return _show_replay(found)
-
-
-def _progress(done: int, of: int) -> None:
-    if sys.stderr.isatty():
-        end = "\n" if done == of else ""
-        print(f"\rExamined {done} of {of} submissions", end=end, file=sys.stderr, flush=True)
-
-
-def _write_report(path: Path, report: Mapping[str, Any]) -> None:
-    import json as jsonlib
-
-    path.write_text(jsonlib.dumps(report, indent=1) + "\n")
-
-
-def _show_replay(found: "Replay") -> int:
-    from rich.console import Console
-
-    from sn46.localnet.words import report_lines, report_table
-
-    console = Console() if sys.stdout.isatty() else Console(width=160, highlight=False)
-    console.print(report_table(found.report, names={}))
-    for line in report_lines(found.report, names={}):
-        console.print(line)
-    print(f"consensus_hash {found.report['consensus_hash']}")
-    for published, differences in sorted(found.published.items()):
-        print(f"{published}: its published report {'differs' if differences else 'agrees'}")
-        for difference in differences:
-            print(f"  {difference}")
-    if not found.published:
-        print("No validator published a report on this epoch.")
-    return 0 if found.agrees else EXIT_FAILED
 
 
 @app.command()

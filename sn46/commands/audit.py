@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sn46.commands.outcome import EXIT_FAILED, EXIT_USAGE, fail
+from sn46.commands.outcome import EXIT_FAILED, AskedWrongly, Errors, saying
 
 if TYPE_CHECKING:
     from sn46.mechanism.auditing import DrawAudit
 
 
-class _UsageError(Exception):
-    """Asked for wrongly."""
+def _failed() -> Errors:
+    from sn46.client.api import ApiError, ApiUnavailable
+
+    return (ApiError, ApiUnavailable)
 
 
+@saying("audit", failed=_failed)
 def audit(
     epoch: Annotated[
         str | None,
@@ -41,27 +44,32 @@ def audit(
 ) -> int:
     """Make past draws again from what the API publishes, and name every difference. Needs no key.
     Exits with 1 where something differs."""
-    from sn46.client.api import ApiError, ApiUnavailable
+    url, hotkey = _settings(api, api_hotkey)
+    chosen = _epoch(epoch, last, every)
+    audits = asyncio.run(_asked(url, hotkey, chosen, None if every else last))
+    if json is not None:
+        from sn46.client.auditing import summary
 
-    try:
-        url, hotkey = _settings(api, api_hotkey)
-        chosen = _epoch(epoch, last, every)
-        audits = asyncio.run(_audits(url, hotkey, chosen, None if every else last))
-        if json is not None:
-            from sn46.client.auditing import summary
-
-            json.write_text(jsonlib.dumps({"api": url, **summary(audits)}, indent=1) + "\n")
-    except _UsageError as error:
-        return _fail(str(error), EXIT_USAGE)
-    except ApiError as error:
-        return _fail(str(error), EXIT_USAGE if error.status in (404, 409) else EXIT_FAILED)
-    except (ApiUnavailable, OSError) as error:
-        return _fail(str(error), EXIT_FAILED)
+        json.write_text(jsonlib.dumps({"api": url, **summary(audits)}, indent=1) + "\n")
     return _conclude(audits)
 
 
-def _fail(text: str, code: int) -> int:
-    return fail("audit", " ".join(text.split()), code)
+async def _asked(
+    url: str, hotkey: str | None, epoch: str | None, count: int | None
+) -> "list[DrawAudit]":
+    """The audits.
+
+    Raises:
+        AskedWrongly: where the API knows no such epoch, or none that has ended.
+    """
+    from sn46.client.api import ApiError
+
+    try:
+        return await _audits(url, hotkey, epoch, count)
+    except ApiError as error:
+        if error.status in (404, 409):
+            raise AskedWrongly(str(error)) from error
+        raise
 
 
 def _settings(api: str | None, api_hotkey: str | None) -> tuple[str, str | None]:
@@ -79,9 +87,9 @@ def _settings(api: str | None, api_hotkey: str | None) -> tuple[str, str | None]
     found = Settings()
     url, hotkey = api or found.api_url, api_hotkey or found.api_hotkey
     if not url:
-        raise _UsageError("No API to ask. Give --api URL, or set API_URL.")
+        raise AskedWrongly("No API to ask. Give --api URL, or set API_URL.")
     if hotkey and not is_hotkey(hotkey):
-        raise _UsageError(f"{hotkey!r} is not a hotkey (ss58).")
+        raise AskedWrongly(f"{hotkey!r} is not a hotkey (ss58).")
     return url, hotkey or None
 
 
@@ -91,7 +99,7 @@ def _epoch(epoch: str | None, last: int | None, every: bool) -> str | None:
     from sn46.mechanism.errors import EpochError
 
     if sum((epoch is not None, last is not None, every)) > 1:
-        raise _UsageError("Give an epoch, --epochs or --all, one of them.")
+        raise AskedWrongly("Give an epoch, --epochs or --all, one of them.")
     if last is not None or every:
         return None
     if epoch is None or epoch == "previous":
@@ -100,7 +108,7 @@ def _epoch(epoch: str | None, last: int | None, every: bool) -> str | None:
         # An epoch may start in any minute; which do, only the API knows.
         return parse_epoch_id(epoch, 60).id
     except EpochError:
-        raise _UsageError(
+        raise AskedWrongly(
             f"{epoch[:40]!r} is not an ended epoch. Write its id, as 2024-03-15-16:00, or "
             "`previous`."
         ) from None
@@ -115,7 +123,7 @@ async def _audits(
     try:
         client = PublicClient(url)
     except ValueError as error:
-        raise _UsageError(str(error)) from error
+        raise AskedWrongly(str(error)) from error
     audits: list[DrawAudit] = []
     async with client:
         auditor = Auditor(client, hotkey)
@@ -153,7 +161,7 @@ def _progress(done: int, of: int) -> None:
 
 def _conclude(audits: "list[DrawAudit]") -> int:
     if not audits:
-        return _fail("No epoch has ended yet; there is nothing to audit.", EXIT_USAGE)
+        raise AskedWrongly("No epoch has ended yet; there is nothing to audit.")
     hotkeys: Any = sorted({a.assignment.api_hotkey for a in audits if a.assignment})
     if hotkeys:
         print(f"Signed by {', '.join(hotkeys)}.")

@@ -1,15 +1,13 @@
 """What ``sn46 plan`` and ``sn46 simulate-draws`` share: the table, the rules, the complaints."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from sn46.commands.outcome import EXIT_USAGE, fail, fail_all
+from sn46.commands.outcome import AskedWrongly, Errors
 
 if TYPE_CHECKING:
     from sn46.api.settings import ApiSettings
@@ -43,12 +41,6 @@ HtmlOption = Annotated[
 ]
 JsonOption = Annotated[Path | None, typer.Option(help="Write the figures to this file.")]
 
-P = ParamSpec("P")
-
-
-class UsageError(Exception):
-    """Asked for wrongly; the text says how to ask."""
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -61,27 +53,11 @@ class Setting:
     settings: "ApiSettings"
 
 
-def complaining(name: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
-    """Turn what goes wrong in a command into one line a problem and an exit code."""
+def table_errors() -> Errors:
+    """What goes wrong with a table."""
+    from sn46.zipcodes import ZipTableError
 
-    def wrapped(command: Callable[P, int]) -> Callable[P, int]:
-        @wraps(command)
-        def run(*args: P.args, **kwargs: P.kwargs) -> int:
-            from sn46.configuration import SettingsError
-            from sn46.zipcodes import ZipTableError
-
-            try:
-                return command(*args, **kwargs)
-            except UsageError as error:
-                return fail(name, str(error), EXIT_USAGE)
-            except SettingsError as error:
-                return fail_all(name, error.lines)
-            except (ZipTableError, OSError) as error:
-                return fail(name, str(error))
-
-        return run
-
-    return wrapped
+    return (ZipTableError,)
 
 
 def read_setting(table: Path | None, *, days: int, **options: Any) -> Setting:
@@ -95,7 +71,7 @@ def read_setting(table: Path | None, *, days: int, **options: Any) -> Setting:
     Raises:
         SettingsError: where a setting is wrong.
         ZipTableError: where the table cannot be read.
-        UsageError: where nothing of it could ever be drawn.
+        AskedWrongly: where nothing of it could ever be drawn.
     """
     from sn46.api.settings import load_settings
     from sn46.mechanism.drawtable import DrawTable, LastDrawn
@@ -114,7 +90,7 @@ def read_setting(table: Path | None, *, days: int, **options: Any) -> Setting:
     drawn_from = DrawTable(kept_fresh(master.rows, (START + timedelta(days=days)).date()))
     rules = settings.draw_rules(settings.target_listings)
     if not len(drawn_from.eligible(LastDrawn.none(drawn_from), rules, start)):
-        raise UsageError(
+        raise AskedWrongly(
             f"no ZIP of {origin} may be drawn: none has a figure from {rules.min_zipcode_listings} "
             f"to {rules.max_zipcode_listings} listings in the eligible states. Import figures with "
             "sn46 zipcodes import, or lower --min-listings."
@@ -137,7 +113,7 @@ def check_folder(path: Path | None, option: str) -> None:
     """Before hours of work: there is a folder for the file that an option names.
 
     Raises:
-        UsageError: where there is none.
+        AskedWrongly: where there is none.
     """
     if path is not None and not path.absolute().parent.is_dir():
-        raise UsageError(f"{option} {path}: there is no folder {path.parent}. Make it first.")
+        raise AskedWrongly(f"{option} {path}: there is no folder {path.parent}. Make it first.")

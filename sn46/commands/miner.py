@@ -4,23 +4,19 @@ import asyncio
 import json as jsonlib
 import signal
 import sys
-from collections.abc import Callable
 from datetime import timedelta
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sn46.commands.outcome import EXIT_FAILED, EXIT_USAGE, fail, fail_all, tell
+from sn46.commands.outcome import EXIT_FAILED, Errors, saying, tell
 
 if TYPE_CHECKING:
     from sn46.miner.checkup import Checkup
     from sn46.miner.live import Attach
     from sn46.miner.settings import MinerSettings
 
-
-P = ParamSpec("P")
 
 app = typer.Typer(name="miner", help="Run a miner, or look after it.")
 
@@ -29,38 +25,21 @@ _JsonFile = Annotated[
 ]
 
 
-def _said(command: Callable[P, int]) -> Callable[P, int]:
-    """Turn what goes wrong into one line a problem and an exit code."""
-    name = f"miner {command.__name__}"
+def _wrongly() -> Errors:
+    from sn46.chain.base import ChainError
+    from sn46.miner.watching import NoSuchWork
+    from sn46.sources.registry import SourceSettingError
 
-    def fail_in_a_line(text: str, code: int) -> int:
-        return fail(name, " ".join(text.split()), code)
+    return (NoSuchWork, ChainError, SourceSettingError)
 
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> int:
-        from sn46.chain.base import ChainError
-        from sn46.client.api import ApiError, ApiUnavailable
-        from sn46.configuration import SettingsError
-        from sn46.mechanism.errors import MechanismError
-        from sn46.miner.checkup import NothingToCheck
-        from sn46.miner.spool import SpoolError
-        from sn46.miner.watching import NoSuchWork
-        from sn46.sources.registry import SourceSettingError
 
-        try:
-            return command(*args, **kwargs)
-        except SettingsError as error:
-            return fail_all(name, error.lines)
-        except (NoSuchWork, ChainError, SourceSettingError) as error:
-            return fail_in_a_line(str(error), EXIT_USAGE)
-        except (ApiError, ApiUnavailable, MechanismError, NothingToCheck, SpoolError) as error:
-            return fail_in_a_line(str(error), EXIT_FAILED)
-        except OSError as error:
-            return fail_in_a_line(
-                f"{error.filename or 'The system'}: {error.strerror or error}.", EXIT_FAILED
-            )
+def _failed() -> Errors:
+    from sn46.client.api import ApiError, ApiUnavailable
+    from sn46.mechanism.errors import MechanismError
+    from sn46.miner.checkup import NothingToCheck
+    from sn46.miner.spool import SpoolError
 
-    return run
+    return (ApiError, ApiUnavailable, MechanismError, NothingToCheck, SpoolError)
 
 
 @app.callback(invoke_without_command=True)
@@ -78,7 +57,7 @@ def run() -> int:
 
 
 @app.command()
-@_said
+@saying("miner check", wrongly=_wrongly, failed=_failed)
 def check(
     epoch: Annotated[
         str | None, typer.Option(help="An epoch's id, such as 2024-03-15-16:00; the newest.")
@@ -108,7 +87,7 @@ def check(
 
 
 @app.command()
-@_said
+@saying("miner status", wrongly=_wrongly, failed=_failed)
 def status(
     hotkey: Annotated[
         str | None, typer.Option(help="Whose miner, where DATA_DIR holds the work of several.")
@@ -163,7 +142,7 @@ def doctor() -> int:
 
 
 @app.command()
-@_said
+@saying("miner once", wrongly=_wrongly, failed=_failed)
 def once(
     zips: Annotated[int | None, typer.Option(min=1, help="Only so many of the ZIPs.")] = None,
     minutes: Annotated[

@@ -1,8 +1,9 @@
 """How a command ends: with what exit code, and what it says where it could not."""
 
 import sys
-from collections.abc import AsyncIterable, Iterable
-from typing import Final
+from collections.abc import AsyncIterable, Callable, Iterable
+from functools import wraps
+from typing import Final, ParamSpec
 
 from sn46.finding import Finding
 
@@ -11,6 +12,55 @@ EXIT_FAILED: Final = 1
 
 EXIT_USAGE: Final = 2
 """It was asked for wrongly."""
+
+
+P = ParamSpec("P")
+Errors = tuple[type[Exception], ...]
+
+
+class AskedWrongly(Exception):
+    """A command was asked for wrongly; the text says how to ask."""
+
+
+def _none() -> Errors:
+    return ()
+
+
+def saying(
+    name: str, *, wrongly: Callable[[], Errors] = _none, failed: Callable[[], Errors] = _none
+) -> Callable[[Callable[P, int]], Callable[P, int]]:
+    """Turn what goes wrong in a command into one line a problem and an exit code.
+
+    Args:
+        name: what stands behind ``sn46`` on the command line.
+        wrongly: errors of how it was asked, beside ``AskedWrongly`` and wrong settings.
+        failed: errors of what it does, beside ``OSError``. Both are asked only when something
+            goes wrong, so that their modules need not be loaded before.
+    """
+
+    def wrapped(command: Callable[P, int]) -> Callable[P, int]:
+        @wraps(command)
+        def run(*args: P.args, **kwargs: P.kwargs) -> int:
+            from sn46.configuration import SettingsError
+
+            try:
+                return command(*args, **kwargs)
+            except SettingsError as error:
+                return fail_all(name, error.lines)
+            except (AskedWrongly, *wrongly()) as error:
+                return fail(name, _line(error), EXIT_USAGE)
+            except (*failed(), OSError) as error:
+                return fail(name, _line(error))
+
+        return run
+
+    return wrapped
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'The system'}: {error.strerror}."
+    return " ".join(str(error).split())
 
 
 def fail(command: str, text: str, code: int = EXIT_FAILED) -> int:

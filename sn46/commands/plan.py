@@ -17,9 +17,10 @@ from sn46.commands.draws import (
     TableOption,
     TargetOption,
     check_folder,
-    complaining,
     read_setting,
+    table_errors,
 )
+from sn46.commands.outcome import saying
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 PROXY_RATE = 10.0
 
 
-@complaining("plan")
+@saying("plan", failed=table_errors)
 def plan(
     listings: Annotated[int, typer.Option(min=1, help="The goal: so many different listings.")],
     days: Annotated[int, typer.Option(min=1, max=365, help="Within so many days.")] = 30,

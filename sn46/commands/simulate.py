@@ -18,12 +18,11 @@ from sn46.commands.draws import (
     StatesOption,
     TableOption,
     TargetOption,
-    UsageError,
     check_folder,
-    complaining,
     read_setting,
+    table_errors,
 )
-from sn46.commands.outcome import EXIT_FAILED
+from sn46.commands.outcome import EXIT_FAILED, AskedWrongly, saying
 
 if TYPE_CHECKING:
     from sn46.mechanism.capacity import Miners, Settling
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 SEED = "sn46"
 
 
-@complaining("simulate-draws")
+@saying("simulate-draws", failed=table_errors)
 def simulate_draws(
     days: Annotated[int, typer.Option(min=1, max=3_650, help="So many days of draws.")] = 365,
     target: TargetOption = None,
@@ -90,7 +89,7 @@ class _Network:
     """What the miners of ``--miners-can`` can do; nothing where that is not given.
 
     Raises:
-        UsageError: where the option cannot be read.
+        AskedWrongly: where the option cannot be read.
     """
 
     def __init__(self, text: str | None, spread: float, setting: Setting, days: int) -> None:
@@ -101,13 +100,13 @@ class _Network:
         if text is not None:
             parts = [part.strip().replace("_", "") for part in text.split(",")]
             if not all(part.isdigit() and int(part) > 0 for part in parts):
-                raise UsageError(
+                raise AskedWrongly(
                     f"--miners-can {text} cannot be read. Write listings an epoch, such as 8000, "
                     "or 12000,8000 for a change half-way."
                 )
             self.phases = [int(part) for part in parts]
             if len(self.phases) > self.epochs:
-                raise UsageError(
+                raise AskedWrongly(
                     f"--miners-can has more parts than there are epochs in {days} days."
                 )
 

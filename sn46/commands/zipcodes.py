@@ -1,15 +1,14 @@
 """``sn46 zipcodes``: the ZIP master table and the figures behind it (docs/zipcodes.md)."""
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sn46.commands.outcome import EXIT_FAILED, EXIT_USAGE, fail, fail_all
+from sn46.commands.outcome import EXIT_FAILED, AskedWrongly, Errors, fail, saying
 
 if TYPE_CHECKING:
     from sn46.api.settings import ApiSettings
@@ -25,8 +24,6 @@ _AGES = (7, 30, 90)
 _ENOUGH_TO_MEASURE = 50
 _FORMATS = "owner, redfin, zillow, realtor, zillow-values or census"
 
-P = ParamSpec("P")
-
 app = typer.Typer(
     name="zipcodes",
     help="The ZIP master table: import figures, look at them, know how long they last.",
@@ -38,29 +35,10 @@ TableOption = Annotated[
 ]
 
 
-class _UsageError(Exception):
-    """Asked for wrongly; the text says how to ask."""
+def _errors() -> Errors:
+    from sn46.zipcodes import ZipTableError
 
-
-def _said(command: Callable[P, int]) -> Callable[P, int]:
-    """Turn what goes wrong into one line a problem and an exit code."""
-    name = "zipcodes " + command.__name__.removesuffix("_").removesuffix("_file")
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> int:
-        from sn46.configuration import SettingsError
-        from sn46.zipcodes import ZipTableError
-
-        try:
-            return command(*args, **kwargs)
-        except ZipTableError as error:
-            return fail(name, str(error))
-        except _UsageError as error:
-            return fail(name, str(error), EXIT_USAGE)
-        except SettingsError as error:
-            return fail_all(name, error.lines)
-
-    return run
+    return (ZipTableError,)
 
 
 @app.callback(invoke_without_command=True)
@@ -70,7 +48,7 @@ def _group(context: typer.Context) -> None:  # pyright: ignore[reportUnusedFunct
 
 
 @app.command("import")
-@_said
+@saying("zipcodes import", failed=_errors)
 def import_file(
     file: Annotated[Path, typer.Argument(help="CSV or TSV, gzipped or not.")],
     format: Annotated[
@@ -108,7 +86,7 @@ def import_file(
 
 
 @app.command()
-@_said
+@saying("zipcodes init", failed=_errors)
 def init(
     lookback_days: Annotated[
         int | None,
@@ -137,7 +115,7 @@ def init(
 
 
 @app.command()
-@_said
+@saying("zipcodes confirm", failed=_errors)
 def confirm(table: TableOption = None) -> int:
     """Say that the monthly figures are still the newest there are: they count as updated today.
 
@@ -149,7 +127,7 @@ def confirm(table: TableOption = None) -> int:
 
 
 @app.command()
-@_said
+@saying("zipcodes undo", failed=_errors)
 def undo(table: TableOption = None) -> int:
     """Take the last import back and publish the table without it."""
     path = _table_path(table)
@@ -158,7 +136,7 @@ def undo(table: TableOption = None) -> int:
 
 
 @app.command()
-@_said
+@saying("zipcodes show", failed=_errors)
 def show(
     zipcode: Annotated[str, typer.Argument(help="The ZIP, five digits.")],
     table: TableOption = None,
@@ -169,7 +147,7 @@ def show(
 
     read = read_zip(zipcode)
     if read is None:
-        raise _UsageError(f"{zipcode!r} is not a ZIP code; five digits are needed, such as 08701.")
+        raise AskedWrongly(f"{zipcode!r} is not a ZIP code; five digits are needed, such as 08701.")
     path = _table_path(table)
     library, master = _library(path), _load(path)
     row = master.by_zipcode.get(read.zipcode)
@@ -199,7 +177,7 @@ def show(
 
 
 @app.command("list")
-@_said
+@saying("zipcodes list", failed=_errors)
 def list_(
     state: Annotated[str | None, typer.Option(help="Only this state, as NJ.")] = None,
     source: Annotated[
@@ -240,7 +218,7 @@ def list_(
 
 
 @app.command()
-@_said
+@saying("zipcodes export", failed=_errors)
 def export(
     file: Annotated[Path, typer.Argument(help="A name that ends in .csv or .parquet.")],
     version: Annotated[
@@ -253,9 +231,9 @@ def export(
     library = _library(path)
     suffix = file.suffix.lower()
     if suffix not in (".csv", ".parquet"):
-        raise _UsageError(f"{file} ends in neither .csv nor .parquet, which say how to write it.")
+        raise AskedWrongly(f"{file} ends in neither .csv nor .parquet, which say how to write it.")
     if file.resolve() == path.resolve():
-        raise _UsageError(f"{file} is the table itself; an export needs another name.")
+        raise AskedWrongly(f"{file} is the table itself; an export needs another name.")
     master = _load(path) if version is None else library.load_version(version)
     _write(file, master, library.origins(master.version))
     print(f"Wrote {len(master):,} ZIPs of version {master.version} to {file}.")
@@ -263,7 +241,7 @@ def export(
 
 
 @app.command()
-@_said
+@saying("zipcodes freshness", failed=_errors)
 def freshness(table: TableOption = None) -> int:
     """Say how old the figures are, and how long draws can go on with them.
 
@@ -300,7 +278,7 @@ def freshness(table: TableOption = None) -> int:
 
 
 @app.command()
-@_said
+@saying("zipcodes history", failed=_errors)
 def history(
     limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all.")] = 20,
     table: TableOption = None,
@@ -383,7 +361,7 @@ def _source(text: str | None) -> "Source | None":
     try:
         return Source(text.lower())
     except ValueError as error:
-        raise _UsageError(f"{text!r} is no format; --format takes {_FORMATS}.") from error
+        raise AskedWrongly(f"{text!r} is no format; --format takes {_FORMATS}.") from error
 
 
 def _day(text: str | None) -> date | None:
@@ -391,7 +369,7 @@ def _day(text: str | None) -> date | None:
 
     day = None if text is None else read_day(text)
     if text is not None and day is None:
-        raise _UsageError(f"{text!r} is not a day; write it as 2026-10-31.")
+        raise AskedWrongly(f"{text!r} is not a day; write it as 2026-10-31.")
     return day
 
 

@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import polars as pl
+
 from sn46.mechanism.agreement import differences
 from sn46.mechanism.assignment import Assignment, read_assignment
 from sn46.mechanism.chainview import ChainView
 from sn46.mechanism.errors import ExportError
-from sn46.mechanism.names import Hotkey
+from sn46.mechanism.judge import Outcome
+from sn46.mechanism.names import EpochId, Hotkey
 from sn46.mechanism.report import build_report, common_part, report_key
 from sn46.mechanism.submission import MAX_MANIFEST_BYTES
 from sn46.store.base import Snapshot, StoreError
 from sn46.store.snapshot import MINER_DATA, VALIDATED_DATA, FolderSnapshot
 from sn46.validator.examiner import Examiner
 from sn46.validator.folder import ASSIGNMENT, CHAIN, epoch_folder, find_epoch, read_document
-from sn46.validator.judging import Judging, Report
+from sn46.validator.judging import Judging, QuickStage, Report
 
 _MAX_REPORT_BYTES = 8 * MAX_MANIFEST_BYTES
 
@@ -43,8 +46,47 @@ class Replay:
         return not any(self.published.values())
 
 
+@dataclass(frozen=True)
+class Judged:
+    """An epoch judged again: who took part, what was checked, what came of it, the winners' rows,
+    and what lies in the buckets."""
+
+    assignment: Assignment
+    view: ChainView
+    stage: QuickStage
+    outcome: Outcome
+    rows: pl.DataFrame
+    judging: Judging
+    results: Snapshot
+
+
 def _nothing(done: int, of: int) -> None:
     pass
+
+
+async def judge_again(
+    directory: Path,
+    epoch_id: str,
+    *,
+    examiner: Examiner,
+    api_hotkey: str | None = None,
+    report: Report = _nothing,
+) -> Judged:
+    """Judge an exported epoch again. Arguments and errors are those of :func:`replay_epoch`."""
+    epoch = find_epoch(directory, epoch_id)
+    folder = epoch_folder(directory, epoch)
+    assignment = read_assignment(read_document(folder / ASSIGNMENT), api_hotkey)
+    if assignment.epoch_id != epoch:
+        raise ExportError(f"{folder / ASSIGNMENT} is of epoch {assignment.epoch_id}.")
+    view = ChainView.from_json(read_document(folder / CHAIN))
+    results = FolderSnapshot(directory, VALIDATED_DATA)
+    judging = Judging(assignment, view, FolderSnapshot(directory, MINER_DATA), examiner)
+    try:
+        stage = await judging.quick(report)
+        outcome, rows = await judging.conclude(stage, results)
+    except StoreError as error:
+        raise ExportError(str(error)) from error
+    return Judged(assignment, view, stage, outcome, rows, judging, results)
 
 
 async def replay_epoch(
@@ -55,7 +97,7 @@ async def replay_epoch(
     api_hotkey: str | None = None,
     report: Report = _nothing,
 ) -> Replay:
-    """Judge an exported epoch again.
+    """Judge an exported epoch again, and compare with what was published.
 
     Args:
         directory: the export.
@@ -69,31 +111,24 @@ async def replay_epoch(
         AssignmentError: where the assignment's signature or rules are not right.
         ExaminerError: where this machine cannot examine uploads now.
     """
-    epoch = find_epoch(directory, epoch_id)
-    folder = epoch_folder(directory, epoch)
-    assignment = read_assignment(read_document(folder / ASSIGNMENT), api_hotkey)
-    if assignment.epoch_id != epoch:
-        raise ExportError(f"{folder / ASSIGNMENT} is of epoch {assignment.epoch_id}.")
-    view = ChainView.from_json(read_document(folder / CHAIN))
-    results = FolderSnapshot(directory, VALIDATED_DATA)
-    judging = Judging(assignment, view, FolderSnapshot(directory, MINER_DATA), examiner)
+    judged = await judge_again(
+        directory, epoch_id, examiner=examiner, api_hotkey=api_hotkey, report=report
+    )
     try:
-        stage = await judging.quick(report)
-        outcome, rows = await judging.conclude(stage, results)
-        published = await _published(assignment, view, results)
+        published = await published_reports(judged.assignment.epoch_id, judged.view, judged.results)
     except StoreError as error:
         raise ExportError(str(error)) from error
     replayed = common_part(
         build_report(
-            outcome,
-            validator=view.owner_hotkey,
-            finished_at=assignment.epoch.weights_by,
+            judged.outcome,
+            validator=judged.view.owner_hotkey,
+            finished_at=judged.assignment.epoch.weights_by,
             duration_seconds=0,
-            listings_validated=rows.height,
+            listings_validated=judged.rows.height,
         )
     )
     return Replay(
-        epoch_id=epoch,
+        epoch_id=judged.assignment.epoch_id,
         report=replayed,
         published={
             validator: differences(replayed, common_part(document))
@@ -102,14 +137,18 @@ async def replay_epoch(
     )
 
 
-async def _published(
-    assignment: Assignment, view: ChainView, results: Snapshot
+async def published_reports(
+    epoch_id: EpochId, view: ChainView, results: Snapshot
 ) -> dict[Hotkey, dict[str, Any]]:
-    """The published reports, by validator; one that is no report differs in everything."""
+    """The published reports, by validator; an empty one stands for what is no report.
+
+    Raises:
+        StoreError: where an object cannot be read.
+    """
     keys = {info.key: info for info in results.objects}
     found: dict[Hotkey, dict[str, Any]] = {}
     for validator in view.permit_holders():
-        key = report_key(validator, assignment.epoch_id)
+        key = report_key(validator, epoch_id)
         if key not in keys:
             continue
         found[validator] = {}
