@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast
 from urllib.parse import quote
 
-import bittensor_core
 import httpx
 import orjson
-from bittensor import http_auth
 
+from sn46.certificates import trusted
+from sn46.client.btauth import RequestSigner
 from sn46.clock import Clock, SystemClock
 from sn46.mechanism.assignment import Assignment, read_assignment
 from sn46.mechanism.names import EpochId, Hotkey
@@ -28,7 +28,6 @@ _T = TypeVar("_T")
 Status = Literal["in_progress", "completed", "failed", "timeout"]
 
 _PREFIX = "/api/v1"
-_CORE: Any = bittensor_core
 _NOTICED_SKEW = timedelta(seconds=5)
 
 
@@ -88,22 +87,6 @@ class Retries:
         return None if asked > self.patience else max(asked, min(backoff, self.first))
 
 
-@dataclass(frozen=True)
-class _SdkSigner:
-    """What the SDK's ``sign`` wants to know of a signer; every hotkey here is sr25519."""
-
-    signer: Signer
-    public_key: bytes = b""
-    crypto_type: int = _CORE.CRYPTO_SR25519
-
-    @property
-    def ss58_address(self) -> str:
-        return self.signer.ss58_address
-
-    def sign(self, payload: bytes) -> bytes:
-        return bytes(self.signer.sign(payload))
-
-
 class ApiClient:
     """One hotkey's view of the API. Requests carry btauth/1 bound to the API's hotkey; each
     attempt is signed anew. Use it within one event loop, as an async context manager or with
@@ -122,15 +105,19 @@ class ApiClient:
         clock: Clock | None = None,
         retries: Retries | None = None,
         timeout_seconds: float = 30.0,
+        heard: Callable[[str | None, timedelta], None] | None = None,
     ) -> None:
         """``base_url`` is the server's address without a path; ``api_hotkey`` is the one whose
-        assignments are trusted and to whom requests are addressed."""
-        self._http = httpx.AsyncClient(base_url=base_url.rstrip("/"), timeout=timeout_seconds)
+        assignments are trusted and to whom requests are addressed; ``heard`` is given the Date of
+        each answer and how long it took."""
+        self._http = httpx.AsyncClient(
+            base_url=base_url.rstrip("/"), timeout=timeout_seconds, verify=trusted()
+        )
         self._api_hotkey = api_hotkey
-        self._signer = _SdkSigner(signer)
         self._clock = clock or SystemClock()
+        self._signer = RequestSigner(signer, self._clock)
         self._retries = retries or Retries()
-        self._last_nonce = 0
+        self._heard = heard
 
     async def __aenter__(self) -> Self:
         return self
@@ -149,7 +136,7 @@ class ApiClient:
     @property
     def hotkey(self) -> Hotkey:
         """Whose requests these are."""
-        return Hotkey(self._signer.ss58_address)
+        return self._signer.hotkey
 
     async def current(self) -> ReceivedAssignment:
         """The running epoch's assignment.
@@ -276,13 +263,11 @@ class ApiClient:
         headers = {"Content-Type": "application/json"}
         request = self._http.build_request(method, target, content=content, headers=headers)
         request.headers.update(
-            http_auth.sign(
-                cast(Any, self._signer),
+            self._signer.headers(
                 method=method,
-                path=request.url.raw_path.decode(),
+                target=request.url.raw_path.decode(),
                 body=content,
-                receiver_ss58=self._api_hotkey,
-                nonce_ns=self._next_nonce(),
+                receiver=self._api_hotkey,
             )
         )
         try:
@@ -296,6 +281,8 @@ class ApiClient:
 
     def _read(self, answer: httpx.Response) -> dict[str, Any]:
         document = _json_object(answer.content)
+        if self._heard is not None and document is not None:
+            self._heard(answer.headers.get("date"), answer.elapsed)
         if answer.status_code < 300:
             if document is None:
                 raise ApiUnavailable("The API's answer is not a JSON object; is it the API?")
@@ -325,12 +312,6 @@ class ApiClient:
         direction = "ahead of" if skew > timedelta(0) else "behind"
         seconds = abs(skew.total_seconds())
         return f" This machine's clock is {seconds:.0f} s {direction} the API's: set it right."
-
-    def _next_nonce(self) -> int:
-        """Nanoseconds since 1970, never the same twice."""
-        now = int(self._clock.now().timestamp() * 1_000_000) * 1_000
-        self._last_nonce = max(self._last_nonce + 1, now)
-        return self._last_nonce
 
 
 def _may_pass(error: ApiError) -> bool:

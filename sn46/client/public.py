@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx
 import orjson
 
+from sn46.certificates import trusted
 from sn46.client.api import ApiError, ApiUnavailable, Retries
 from sn46.clock import Clock, SystemClock
 from sn46.mechanism.auditing import PastDraw, PublishedDraw
@@ -68,7 +69,7 @@ class PublicClient:
             raise ValueError(f"{base_url!r} is not an address: {error}.") from error
         if url.scheme not in ("http", "https") or not url.host:
             raise ValueError(f"{base_url!r} is not an address such as https://api.example.")
-        self._http = httpx.AsyncClient(base_url=url, timeout=timeout_seconds)
+        self._http = httpx.AsyncClient(base_url=url, timeout=timeout_seconds, verify=trusted())
         self._clock = clock or SystemClock()
         self._retries = retries
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import httpx
 
+from sn46.certificates import trusted
 from sn46.chain.base import Chain
 from sn46.chain.connect import open_chain
 from sn46.client.api import ApiClient
@@ -22,7 +23,7 @@ from sn46.localnet.datadir import DataDir, NetworkFile, write_private
 from sn46.localnet.errors import DataDirError, LocalnetError
 from sn46.localnet.options import Chaos, LocalnetOptions
 from sn46.localnet.people import NETUID, People, Person, make_people, settle
-from sn46.localnet.plan import Plan, api_names, base_environment
+from sn46.localnet.plan import Plan, api_names, base_environment, relay_names
 from sn46.localnet.portal import expected_counts
 from sn46.localnet.ports import choose_ports
 from sn46.localnet.postgresservice import PostgresService
@@ -177,7 +178,12 @@ class Network:
             epoch_seconds=options.epoch_seconds,
             database=database,
             ports=choose_ports(
-                ("api", "portal", *_shared_ports(options.replicas)),
+                (
+                    "api",
+                    "portal",
+                    *_shared_ports(options.replicas),
+                    *relay_names(options.validators),
+                ),
                 wanted={name: port for name, port in wanted.items() if port is not None},
                 remembered=known.ports if known else {},
             ),
@@ -245,7 +251,7 @@ class Network:
     # Waiting --------------------------------------------------------------------------------
 
     async def _until_answers(self, name: str, url: str) -> None:
-        async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
+        async with httpx.AsyncClient(timeout=5, trust_env=False, verify=trusted()) as http:
 
             async def answers() -> bool:
                 try:
@@ -357,7 +363,7 @@ class Network:
 
     async def _export(self, epoch: Epoch, api: ApiClient, chain: Chain) -> None:
         assert self.options.export is not None
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, verify=trusted()) as http:
             count = await export_epoch(self.options.export, epoch, api=api, chain=chain, http=http)
         self._say(f"Exported epoch {epoch.id} to {self.options.export} ({count} objects)")
 

@@ -179,7 +179,8 @@ class Plan:
         settings = {
             **self._client(person),
             **_from_address(_VALIDATORS, number),
-            "CHAIN_ENDPOINT": self.chain_endpoint,
+            "RELAY_HOST": HOST,
+            "RELAY_PORT": str(self.network.ports[relay_names(number)[-1]]),
             # Half an epoch is short here, and the portal is ours.
             "REQUESTS_PER_SECOND": "40",
         }
@@ -202,6 +203,7 @@ class Plan:
             **self._wallet(person),
             "API_URL": self.api_url,
             "API_HOTKEY": self.people.owner.hotkey,
+            "CHAIN_ENDPOINT": self.chain_endpoint,
             "NETUID": str(NETUID),
             "SOURCES": f"portal:{self.portal_url}",
             "DATA_DIR": str(self.data.of(person.name)),
@@ -232,6 +234,11 @@ class Plan:
 def api_names(count: int) -> tuple[str, ...]:
     """The names of so many API servers."""
     return ("api",) if count == 1 else tuple(f"api-{n}" for n in range(1, count + 1))
+
+
+def relay_names(validators: int) -> tuple[str, ...]:
+    """The names of so many validators' relays, in the validators' order."""
+    return tuple(f"relay-{n}" for n in range(1, validators + 1))
 
 
 def _from_address(group: int, number: int) -> dict[str, str]:

@@ -6,20 +6,20 @@ that is not there yet is made as it would be uploaded, and signed with a key tha
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
 import bittensor_core
 import polars as pl
 
-from sn46.mechanism.assignment import AssignedZip, Assignment
+from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.chainview import Block, ChainView, Neuron
 from sn46.mechanism.errors import MechanismError
-from sn46.mechanism.listings import OPTIONAL
+from sn46.mechanism.lost import FieldFill, ZipVolume, field_fills, zip_volumes
 from sn46.mechanism.names import PPM, Coldkey, Hotkey, Ppm, Uid, ZipCode
 from sn46.mechanism.parquetfile import decode
-from sn46.mechanism.quick import QuickResult, Upload, examine, is_filled, judge_rows, most_rows
+from sn46.mechanism.quick import QuickResult, Upload, examine, judge_rows, most_rows
 from sn46.mechanism.reasons import Reason
 from sn46.mechanism.scoring import QUALITY_WEIGHT, SPEED_STEP, SPEED_WEIGHT, VOLUME_WEIGHT, blend
 from sn46.mechanism.signing import Signer, address_of
@@ -43,31 +43,6 @@ WHOLE: Final = SPEED_WEIGHT + QUALITY_WEIGHT + VOLUME_WEIGHT
 
 class NothingToCheck(Exception):
     """The epoch's spool holds no row yet."""
-
-
-@dataclass(frozen=True)
-class FieldFill:
-    """An optional field over the rows that count: in how many it is filled, what the others cost
-    (ppm of the completeness score), and one of them."""
-
-    name: str
-    filled: int
-    rows: int
-    lost: Ppm
-    example: str | None
-
-
-@dataclass(frozen=True)
-class ZipVolume:
-    """A ZIP: how many rows count, how many are expected, at how many its share is full, what is
-    lost (ppm of the volume score), and why."""
-
-    zipcode: ZipCode
-    rows: int
-    expected: int
-    cap: int
-    lost: Ppm
-    why: str
 
 
 @dataclass(frozen=True)
@@ -151,7 +126,8 @@ def check_up(
     package = _signed_package(spool, signed) if signed else _new_package(
         assignment, spool, now, pipeline or Pipeline()
     )  # fmt: skip
-    moment = _moment(assignment, spool.outcome(), now)
+    outcome = spool.outcome()
+    moment = _moment(assignment, outcome, now)
     result = _examined(assignment, package, moment)
     judged = judge_rows(assignment, _decoded(assignment, package))
     kept = judged.filter(pl.col("in_range") & ~pl.col("duplicate"))
@@ -163,7 +139,7 @@ def check_up(
         epoch_id=assignment.epoch_id,
         hotkey=spool.hotkey,
         signed=signed is not None,
-        outcome=spool.outcome(),
+        outcome=outcome,
         moment=moment,
         grace_end=assignment.epoch.grace_end,
         deadline=assignment.epoch.end,
@@ -176,8 +152,8 @@ def check_up(
         completeness=result.completeness,
         volume=result.volume,
         preliminary=preliminary,
-        fields=_fields(kept),
-        zips=_zips(assignment, kept, records),
+        fields=field_fills(kept),
+        zips=_zips(assignment, kept, records, outcome.unsent if outcome else {}),
         faults=row_faults(assignment, judged),
         left_out=_left_out(assignment, spool, records),
     )
@@ -251,39 +227,24 @@ def _decoded(assignment: Assignment, package: _Package) -> list[tuple[ZipCode, p
     return frames
 
 
-def _fields(kept: pl.DataFrame) -> tuple[FieldFill, ...]:
-    rows = kept.height
-    found: list[FieldFill] = []
-    for name in OPTIONAL if rows else ():
-        lacking = kept.filter(~is_filled(name))["listing_id"]
-        found.append(
-            FieldFill(
-                name=name,
-                filled=rows - len(lacking),
-                rows=rows,
-                lost=Ppm(len(lacking) * PPM // (rows * len(OPTIONAL))),
-                example=str(lacking[0]) if len(lacking) else None,
-            )
-        )
-    return tuple(sorted(found, key=lambda fill: (-fill.lost, fill.name)))
-
-
 def _zips(
-    assignment: Assignment, kept: pl.DataFrame, records: Mapping[ZipCode, ScrapedZip]
+    assignment: Assignment,
+    kept: pl.DataFrame,
+    records: Mapping[ZipCode, ScrapedZip],
+    unsent: Mapping[ZipCode, str],
 ) -> tuple[ZipVolume, ...]:
-    counts = dict(kept.group_by("zipcode").len().iter_rows())
-    limit, total = assignment.rules.source_result_limit, assignment.total_expected_listings
-    found: list[ZipVolume] = []
-    for zip_ in assignment.zipcodes:
-        rows, cap = int(counts.get(zip_.zipcode, 0)), min(zip_.expected_listings, limit)
-        missing = PPM - min(rows * PPM // cap, PPM)
-        why = _why(zip_, rows, records.get(zip_.zipcode)) if missing else ""
-        lost = Ppm(zip_.expected_listings * missing // total)
-        found.append(ZipVolume(zip_.zipcode, rows, zip_.expected_listings, cap, lost, why))
-    return tuple(sorted(found, key=lambda volume: (-volume.lost, volume.zipcode)))
+    """Every ZIP, with the reason where rows are missing."""
+
+    def why(volume: ZipVolume) -> str:
+        if volume.rows >= volume.cap:
+            return ""
+        known = unsent.get(volume.zipcode)
+        return known or _why(volume.rows, records.get(volume.zipcode))
+
+    return tuple(replace(v, why=why(v)) for v in zip_volumes(assignment, kept))
 
 
-def _why(zip_: AssignedZip, rows: int, record: ScrapedZip | None) -> str:
+def _why(rows: int, record: ScrapedZip | None) -> str:
     if record is None:
         return "it was not scraped"
     if record.note:

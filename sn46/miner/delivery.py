@@ -1,7 +1,8 @@
 """Uploading a finished package: the files, and last of all the manifest."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -11,7 +12,7 @@ import structlog
 from sn46.clock import Clock, sleep_until
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.canonical import sha256_hex
-from sn46.mechanism.names import Hotkey
+from sn46.mechanism.names import Hotkey, ZipCode
 from sn46.mechanism.submission import (
     Manifest,
     ManifestFile,
@@ -29,6 +30,7 @@ from sn46.store.upload import upload_object
 UPLOADS_AT_A_TIME: Final = 4
 FIRST_PAUSE: Final = timedelta(seconds=1)
 LONGEST_PAUSE: Final = timedelta(seconds=60)
+LEAST_FOR_MANIFEST: Final = timedelta(seconds=2)
 _JSON: Final = "application/json"
 _PARQUET: Final = "application/vnd.apache.parquet"
 
@@ -37,6 +39,25 @@ _log = structlog.get_logger()
 
 class DeliveryFailed(Exception):
     """The package is not with the store, and cannot be any more. The message says why."""
+
+
+class FileRefused(DeliveryFailed):
+    """The store will never take this file, whatever the credentials."""
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """The manifest as the store has it, and why files of the package are not there, by ZIP."""
+
+    manifest: Manifest
+    unsent: Mapping[ZipCode, str]
+
+
+def last_call(assignment: Assignment) -> datetime:
+    """When to go on without the files that are not uploaded yet: a hundredth of the epoch, and
+    2 s at least, is kept for the manifest."""
+    epoch = assignment.epoch
+    return epoch.end - max(LEAST_FOR_MANIFEST, epoch.length / 100)
 
 
 class PolicyGiver(Protocol):
@@ -67,33 +88,91 @@ class Delivery:
         self._http = http
         self._clock = clock
         self._progress = progress
+        self._last: _Session | None = None
 
     async def deliver(
         self,
         assignment: Assignment,
         spool: EpochSpool,
         manifest: bytes,
+        *,
+        signed: Callable[[tuple[ManifestFile, ...]], bytes],
         manifest_at: Callable[[datetime], datetime],
-    ) -> Manifest:
+    ) -> Delivered:
         """Upload what the manifest names and, at ``manifest_at`` of the moment at which that is
         done, the manifest.
 
+        A file that the store refuses for good is left out, and so are those that are not there
+        shortly before the deadline: the manifest is then ``signed`` anew over the others.
+
         Raises:
-            DeliveryFailed: where the store refuses for good, or the deadline passed first.
+            DeliveryFailed: where no file could be uploaded, or not the manifest.
             SpoolError: where the package on disk is damaged.
         """
-        named = parse_manifest(load_document(manifest, "manifest.json"))
-        session = _Session(
-            assignment, self._hotkey, spool, self._policies, self._http, self._clock, self._progress
-        )
-
-        async def send(file: ManifestFile) -> None:
-            await session.put(file.key, spool.packaged(file), _PARQUET)
-
-        await work_through(named.files, send, workers=UPLOADS_AT_A_TIME)
+        files = parse_manifest(load_document(manifest, "manifest.json")).files
+        session = self._session(assignment, spool)
+        unsent = await self._send_files(session, assignment, spool, files)
+        if unsent:
+            there = tuple(file for file in files if file.zipcode not in unsent)
+            if not there:
+                raise DeliveryFailed("; ".join(sorted(set(unsent.values()))))
+            manifest = signed(there)
+            spool.save_manifest(manifest)
         await sleep_until(self._clock, manifest_at(self._clock.now()))
         await session.put(manifest_key(self._hotkey, assignment.epoch_id), manifest, _JSON)
-        return named
+        named = parse_manifest(load_document(manifest, "manifest.json"))
+        return Delivered(named, unsent)
+
+    async def _send_files(
+        self,
+        session: "_Session",
+        assignment: Assignment,
+        spool: EpochSpool,
+        files: Sequence[ManifestFile],
+    ) -> dict[ZipCode, str]:
+        """Upload them, several at a time. Returns why the others are not there, by ZIP."""
+        unsent: dict[ZipCode, str] = {}
+        waiting = {file.zipcode for file in files}
+        first_is_there = asyncio.Event()
+
+        async def send(file: ManifestFile) -> None:
+            try:
+                await session.put(file.key, spool.packaged(file), _PARQUET)
+            except FileRefused as error:
+                unsent[file.zipcode] = str(error)
+                _log.error("a file cannot be uploaded", zipcode=file.zipcode, reason=str(error))
+            else:
+                first_is_there.set()
+            waiting.discard(file.zipcode)
+
+        async def time_is_up() -> None:
+            await sleep_until(self._clock, last_call(assignment))
+            # As long as nothing is there, there is nothing to lose by going on.
+            await first_is_there.wait()
+
+        sending = asyncio.ensure_future(work_through(files, send, workers=UPLOADS_AT_A_TIME))
+        timer = asyncio.ensure_future(time_is_up())
+        try:
+            await asyncio.wait({sending, timer}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            sending.cancel()
+            ended, _ = await asyncio.gather(sending, timer, return_exceptions=True)
+        if isinstance(ended, Exception):
+            raise ended
+        for zipcode in sorted(waiting):
+            unsent[zipcode] = f"it was not uploaded in time{session.last_trouble}"
+            _log.error("a file is left out", zipcode=zipcode, reason=unsent[zipcode])
+        return unsent
+
+    def _session(self, assignment: Assignment, spool: EpochSpool) -> "_Session":
+        """The session of an epoch: the same as before where delivering is tried again, since a
+        full disk may have kept it from noting what is there."""
+        if self._last is None or self._last.assignment != assignment:
+            self._last = _Session(assignment, self._hotkey, spool, self._policies, self._http,
+                                  self._clock, self._progress)  # fmt: skip
+        self._last.note()
+        return self._last
 
 
 class _Session:
@@ -109,17 +188,24 @@ class _Session:
         clock: Clock,
         progress: Progress,
     ) -> None:
-        self._assignment = assignment
+        self.assignment = assignment
         self._prefix = miner_prefix(hotkey, assignment.epoch_id)
         self._spool = spool
         self._policies = policies
         self._http = http
         self._clock = clock
         self._progress = progress
+        self.last_trouble = ""
+        """Why the last try failed, to be added to a sentence."""
+
         self._policy: UploadPolicy | None = None
         self._asking = asyncio.Lock()
         self._uploaded = spool.uploaded()
-        progress.update(files_uploaded=len(self._uploaded))
+
+    def note(self) -> None:
+        """Keep on disk what the store has."""
+        self._spool.save_uploaded(self._uploaded)
+        self._progress.update(files_uploaded=len(self._uploaded))
 
     async def put(self, key: str, body: bytes, content_type: str) -> None:
         digest = sha256_hex(body)
@@ -142,20 +228,21 @@ class _Session:
                 await self._clock.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
         self._uploaded[key] = digest
-        self._spool.save_uploaded(self._uploaded)
-        self._progress.update(files_uploaded=len(self._uploaded))
+        self.note()
         _log.debug("uploaded", key=key, bytes=len(body))
 
     def _give_up_where_vain(self, error: StoreError) -> None:
-        too_large = isinstance(error, UploadRefused) and error.code == "EntityTooLarge"
-        if too_large or self._clock.now() >= self._assignment.submission_deadline:
+        if isinstance(error, UploadRefused) and error.code == "EntityTooLarge":
+            raise FileRefused(str(error)) from error
+        if self._clock.now() >= self.assignment.submission_deadline:
             raise DeliveryFailed(str(error)) from error
+        self.last_trouble = f": {error}"
 
     async def _policy_after(self, refused: UploadPolicy | None) -> UploadPolicy:
         """The policy in use; a new one where there is none yet or it is the one refused."""
         async with self._asking:
             if self._policy is None or self._policy is refused:
-                policy = await self._policies(self._assignment)
+                policy = await self._policies(self.assignment)
                 if policy.prefix != self._prefix:
                     raise DeliveryFailed(
                         f"The API gives credentials for {policy.prefix} and not for "

@@ -14,10 +14,13 @@ from typing import Final
 
 import httpx
 
+from sn46.certificates import trusted
 from sn46.chain.base import ChainError
 from sn46.chain.connect import open_chain
 from sn46.chain.wallets import load_hotkey
 from sn46.client.api import ApiClient, ApiError, ApiUnavailable, Retries
+from sn46.client.proxyfeed import fetch_proxies
+from sn46.client.relay import RELAY_QUORUM
 from sn46.clock import Clock
 from sn46.finding import Finding
 from sn46.mechanism.assignment import Assignment
@@ -25,11 +28,13 @@ from sn46.mechanism.errors import MechanismError
 from sn46.mechanism.names import Hotkey
 from sn46.mechanism.signing import Signer, address_of
 from sn46.mechanism.times import format_time
+from sn46.miner.relay import validators_of
 from sn46.miner.settings import MinerSettings
 from sn46.miner.words import left_of
 from sn46.sources.base import SearchQuery, SourceError
 from sn46.sources.options import SourceOptions
 from sn46.sources.politeness import RetryPolicy
+from sn46.sources.proxies import Proxy, ProxyError
 from sn46.sources.registry import SourceSettingError, open_source
 from sn46.store.base import StoreError, UploadPolicy
 
@@ -55,6 +60,7 @@ _FAULTS = (
     ChainError,
     MechanismError,
     OSError,
+    ProxyError,
     SourceError,
     SourceSettingError,
     StoreError,
@@ -70,6 +76,7 @@ class Doctor:
         self._clock = clock
         self._signer: Signer | None = None
         self._assignment: Assignment | None = None
+        self._fetched: tuple[Proxy, ...] = ()
 
     async def look(self) -> AsyncGenerator[Finding]:
         """Every finding, in the order in which it is best mended."""
@@ -88,6 +95,9 @@ class Doctor:
             ) as api:
                 yield await _found("API", lambda: self._api(api))
                 yield await _found("S3", lambda: self._store(api))
+            yield await _found("relay", lambda: self._relay(signer))
+        if self._settings.proxies_url is not None:
+            yield await _found("PROXIES_URL", self._proxies_url)
         for setting in self._settings.sources:
             yield await _found(f"source {setting}", lambda s=setting: self._source(s))
         async for finding in self._proxies():
@@ -116,7 +126,7 @@ class Doctor:
         return f"hotkey {address_of(self._signer)}"
 
     async def _clock_skew(self) -> str:
-        async with httpx.AsyncClient(timeout=TIME_LIMIT) as http:
+        async with httpx.AsyncClient(timeout=TIME_LIMIT, verify=trusted()) as http:
             before = self._clock.now()
             answer = await http.get(f"{self._settings.api_url}/healthz")
             after = self._clock.now()
@@ -171,10 +181,26 @@ class Doctor:
         await self._reach(policy)
         return f"{httpx.URL(policy.url).netloc.decode()} answers, and credentials are given"
 
+    async def _relay(self, signer: Signer) -> str:
+        """How many validators would give the assignment, were the API away."""
+        validators = validators_of(self._settings, signer, self._clock)
+        try:
+            survey = await validators.survey()
+        finally:
+            await validators.close()
+        if survey.agreed is not None:
+            return f"{survey.summary()}; they would do while the API is away"
+        return (
+            f"{survey.summary()}; {RELAY_QUORUM} of different owners are needed, so while the API "
+            "is away there would be no new assignment. Nothing to mend here"
+        )
+
     async def _reach(self, policy: UploadPolicy) -> None:
         """Any answer shows that the store can be reached; nothing is asked of it."""
         try:
-            async with httpx.AsyncClient(timeout=TIME_LIMIT, trust_env=False) as http:
+            async with httpx.AsyncClient(
+                timeout=TIME_LIMIT, trust_env=False, verify=trusted()
+            ) as http:
                 answer = await http.head(policy.url)
         except httpx.HTTPError as error:
             raise _Unwell(
@@ -187,25 +213,45 @@ class Doctor:
                 "later, and tell the API's owner if it stays."
             )
 
+    async def _proxies_url(self) -> str:
+        """Fetch the list; its proxies are looked at with the others."""
+        assert self._settings.proxies_url is not None
+        found, wrong = await fetch_proxies(self._settings.proxies_url.get_secret_value())
+        self._fetched = found
+        unread = f"; {wrong} of its lines are none" if wrong else ""
+        return f"it lists {len(found)} proxies{unread}"
+
     async def _source(self, setting: str) -> str:
         options = replace(self._settings.source_options(), retry=_TWO_TRIES)
+        if self._fetched:
+            options = replace(options, proxies=self._all_proxies())
         return await self._first_page(setting, options, TIME_LIMIT)
+
+    def _all_proxies(self) -> tuple[Proxy, ...]:
+        return tuple(dict.fromkeys((*self._settings.all_proxies(), *self._fetched)))
 
     async def _proxies(self) -> AsyncGenerator[Finding]:
         """Each proxy, tried on the first source, several at a time."""
-        proxies = self._settings.all_proxies()
+        proxies = self._all_proxies()
+        if not proxies and self._settings.proxies_url is not None:
+            yield Finding("proxies", False, "there are none, and nothing is asked without them")
+            return
         if not proxies:
             yield Finding("proxies", True, "none are set; the sources are asked directly")
             return
         options, setting = self._settings.source_options(), self._settings.sources[0]
         turns = asyncio.Semaphore(PROXIES_AT_A_TIME)
+        took: list[float] = []
 
         async def attempt(number: int) -> Finding:
             proxy = proxies[number]
             only = replace(options, proxies=(proxy,), retry=_ONE_TRY)
 
             async def look() -> str:
-                return await self._first_page(setting, only, options.timeout)
+                began = self._clock.now()
+                said = await self._first_page(setting, only, options.timeout)
+                took.append((self._clock.now() - began).total_seconds())
+                return said
 
             async with turns:
                 return await _found(f"proxy {number + 1} ({proxy.label})", look)
@@ -213,10 +259,11 @@ class Doctor:
         findings: Sequence[Finding] = await asyncio.gather(*map(attempt, range(len(proxies))))
         for finding in findings:
             if not finding.ok:
-                mend = "Take it out of PROXIES or PROXY_FILE, or ask its provider."
+                mend = "Take it out of the list, or ask its provider."
                 yield replace(finding, text=f"{finding.text} {mend}")
         good = sum(finding.ok for finding in findings)
-        yield Finding("proxies", good > 0, f"{good} of {len(proxies)} work")
+        speed = f", answering in {min(took):.1f} to {max(took):.1f} s" if took else ""
+        yield Finding("proxies", good > 0, f"{good} of {len(proxies)} work{speed}")
 
     async def _first_page(self, setting: str, options: SourceOptions, seconds: float) -> str:
         """Ask a source for the first homes of one ZIP."""

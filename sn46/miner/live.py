@@ -31,7 +31,8 @@ def live_view(console: Console) -> Generator[Attach]:
 
 
 def render(status: MinerStatus, now: datetime) -> Group:
-    """One picture."""
+    """One picture; ``now`` is what this machine's clock shows."""
+    now = status.true_time(now)
     if status.epoch_id is None or status.deadline is None:
         return Group(Text(status.phase.value))
     head = Text(

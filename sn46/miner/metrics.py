@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from sn46.mechanism.times import parse_time
 from sn46.miner.progress import Phase, Progress
+from sn46.miner.ways import route_metrics
 
 _GAUGES = {
     "zips_total": "ZIPs of this epoch.",
@@ -21,6 +22,7 @@ _GAUGES = {
     "answered": "Requests of this epoch that the sources answered.",
     "refused": "Requests of this epoch that were refused or lost.",
     "files_uploaded": "Files of this epoch that the store has.",
+    "clock_ahead_seconds": "Seconds by which this machine's clock is ahead of the API's.",
 }
 
 
@@ -53,6 +55,7 @@ class _StatusCollector(Collector):
         for result, count in self._progress.ended.items():
             ended.add_metric([result], count)
         yield ended
+        yield from route_metrics(self._progress.routes())
 
 
 @contextmanager

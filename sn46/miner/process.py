@@ -5,19 +5,23 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import structlog
 from rich.console import Console
 
+from sn46.certificates import trusted
 from sn46.chain.base import ChainError
 from sn46.chain.wallets import load_hotkey
 from sn46.client.api import ApiClient
+from sn46.client.proxyfeed import followed_options
 from sn46.clock import Clock, SystemClock
 from sn46.configuration import SettingsError
 from sn46.logs import configure_logs
 from sn46.mechanism.signing import Signer, address_of
+from sn46.miner.apiclock import ApiClock, ask_the_time
 from sn46.miner.collecting import Collector, Manners
 from sn46.miner.delivery import Delivery
 from sn46.miner.desk import Desk
@@ -25,6 +29,7 @@ from sn46.miner.live import Attach, live_view
 from sn46.miner.metrics import MetricsError, serving_metrics
 from sn46.miner.pipeline import Pipeline
 from sn46.miner.progress import Progress
+from sn46.miner.relay import validators_of
 from sn46.miner.service import Miner, Staggered, immediately
 from sn46.miner.settings import MinerSettings, load_settings
 from sn46.miner.spool import Spool, SpoolError
@@ -36,15 +41,20 @@ EXIT_SETTINGS = 2
 _log = structlog.get_logger()
 
 
+def _show_clock(progress: Progress, ahead: timedelta) -> None:
+    progress.update(clock_ahead_seconds=round(ahead.total_seconds(), 1))
+
+
 def _unseen(progress: Progress) -> None:
     pass
 
 
 @asynccontextmanager
 async def opened(
-    settings: MinerSettings, pipeline: Pipeline, clock: Clock, attach: Attach = _unseen
+    settings: MinerSettings, pipeline: Pipeline, machine: Clock, attach: Attach = _unseen
 ) -> AsyncGenerator[Miner]:
-    """A miner of the real parts that the settings name; ``attach`` is given its progress.
+    """A miner of the real parts that the settings name; ``attach`` is given its progress. Where
+    the machine's clock is wrong, all of them go by the API's.
 
     Raises:
         MetricsError: where METRICS_PORT cannot be listened at.
@@ -57,15 +67,25 @@ async def opened(
         hotkey = address_of(signer)
         spool = Spool(settings.data_dir, hotkey)
         stack.callback(spool.close)
+        clock = ApiClock(machine, lambda ahead: _show_clock(progress, ahead))
         progress = Progress(hotkey, clock, settings.status_path(hotkey))
         attach(progress)
         stack.enter_context(serving_metrics(progress, settings.metrics_host, settings.metrics_port))
+        await ask_the_time(settings.api_url, clock)
         sources = await stack.enter_async_context(opened_sources(settings, clock))
-        http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+        http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, verify=trusted()))
         api = await stack.enter_async_context(
-            ApiClient(settings.api_url, api_hotkey=settings.api_hotkey, signer=signer, clock=clock)
+            ApiClient(
+                settings.api_url,
+                api_hotkey=settings.api_hotkey,
+                signer=signer,
+                clock=clock,
+                heard=clock.heard,
+            )
         )
-        desk = Desk(api, api_hotkey=settings.api_hotkey, spool=spool, clock=clock)
+        validators = validators_of(settings, signer, clock)
+        stack.push_async_callback(validators.close)
+        desk = Desk(api, api_hotkey=settings.api_hotkey, spool=spool, clock=clock, relay=validators)
         stack.push_async_callback(desk.close)
         yield _miner(settings, pipeline, clock, signer, sources, http, desk, spool, progress)
 
@@ -74,15 +94,17 @@ async def opened(
 async def opened_sources(
     settings: MinerSettings, clock: Clock
 ) -> AsyncGenerator[list[ListingSource]]:
-    """The sources that the settings name, closed at the end.
+    """The sources that the settings name, closed at the end. Until then their proxies follow
+    PROXY_FILE and PROXIES_URL.
 
     Raises:
         SourceSettingError: where one cannot be used.
     """
     async with AsyncExitStack() as stack:
+        options = await stack.enter_async_context(followed_options(settings, clock))
         sources: list[ListingSource] = []
         for setting in settings.sources:
-            source = open_source(setting, clock=clock, options=settings.source_options())
+            source = open_source(setting, clock=clock, options=options)
             stack.push_async_callback(source.close)
             sources.append(source)
         yield sources

@@ -2,18 +2,19 @@
 
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from sn46.clock import Clock
 from sn46.mechanism.names import EpochId, Hotkey, ZipCode
 from sn46.mechanism.times import format_time
+from sn46.miner.ways import RouteStatus, routes_of, shown_routes
 from sn46.sources.base import ListingSource
-from sn46.sources.proxies import ProxyPool
+from sn46.sources.pools import pools_of
 from sn46.statusfile import StatusFile
 
 
@@ -47,7 +48,9 @@ class MinerStatus:
     requests to the sources since then (refused ones are tried again); scraping stops at
     ``scrape_until``, and at the present rate it is finished at ``finish_at``. ``last_result`` and
     ``detail`` are how the latest finished epoch ended (``submitted`` or ``failed``) and why;
-    ``last_summary`` says what it may be worth.
+    ``last_summary`` says what it may be worth. ``trouble`` is what the miner waits to be mended
+    at present. All times are the API's: the machine's clock is
+    ``clock_ahead_seconds`` ahead of them (negative: behind), 0 where it is right.
     """
 
     hotkey: Hotkey
@@ -68,14 +71,21 @@ class MinerStatus:
     answered: int = 0
     refused: int = 0
     under_way: tuple[ZipUnderWay, ...] = field(default=())
+    routes: tuple[RouteStatus, ...] = field(default=())
     files_uploaded: int = 0
     last_epoch_id: EpochId | None = None
     last_result: str | None = None
+    clock_ahead_seconds: float = 0.0
+    trouble: str | None = None
     last_summary: str | None = None
     detail: str | None = None
 
     def to_json(self) -> Mapping[str, Any]:
         return asdict(self)
+
+    def true_time(self, machine: datetime) -> datetime:
+        """The time that the miner goes by, of what its machine's clock shows."""
+        return machine - timedelta(seconds=self.clock_ahead_seconds)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "MinerStatus":
@@ -88,22 +98,15 @@ class MinerStatus:
         given: dict[str, Any] = {name: v for name, v in value.items() if name in known}
         given["phase"] = Phase(value["phase"])
         given["under_way"] = tuple(ZipUnderWay(**way) for way in value.get("under_way", ()))
+        given["routes"] = tuple(RouteStatus(**route) for route in value.get("routes", ()))
         return cls(**given)
-
-
-@runtime_checkable
-class _Pooled(Protocol):
-    """A source that says how its requests fare."""
-
-    @property
-    def pool(self) -> ProxyPool: ...
 
 
 def requests_of(sources: Iterable[ListingSource]) -> tuple[int, int]:
     """How many requests were answered, and how many refused or lost, since the sources were
     opened; those of sources that do not say are not among them."""
-    routes = [route for s in sources if isinstance(s, _Pooled) for route in s.pool.health()]
-    return sum(r.successes for r in routes), sum(r.failures for r in routes)
+    tallies = [pool.tally() for _, pool in pools_of(sources)]
+    return sum(t.answered for t in tallies), sum(t.refused + t.lost for t in tallies)
 
 
 class Progress:
@@ -114,6 +117,7 @@ class Progress:
         self._clock = clock
         self._file = StatusFile(file)
         self.ended = {"submitted": 0, "failed": 0}
+        self._sources: Sequence[ListingSource] = ()
         self._status = MinerStatus(
             hotkey=hotkey,
             host=socket.gethostname(),
@@ -136,9 +140,17 @@ class Progress:
         self.note(**changes)
         self.beat()
 
+    def watch(self, sources: Sequence[ListingSource]) -> None:
+        """Show from now on how the ways to these sources fare."""
+        self._sources = sources
+
+    def routes(self) -> tuple[RouteStatus, ...]:
+        """The ways to the sources as they are now, all of them."""
+        return routes_of(self._sources)
+
     def beat(self) -> None:
         """Say that the miner is alive."""
-        self.note(updated_at=format_time(self._clock.now()))
+        self.note(updated_at=format_time(self._clock.now()), routes=shown_routes(self.routes()))
         self._file.write(self._status.to_json())
 
 

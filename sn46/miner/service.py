@@ -7,17 +7,18 @@ from typing import Final, Protocol
 
 import structlog
 
+from sn46.client.api import Status
 from sn46.clock import Clock, sleep_until
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.canonical import sha256_hex
 from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.errors import MechanismError
 from sn46.mechanism.signing import Signer, address_of
-from sn46.mechanism.submission import Manifest
+from sn46.mechanism.submission import ManifestFile
 from sn46.mechanism.times import format_time
 from sn46.miner.checkup import NothingToCheck, check_up
 from sn46.miner.collecting import Collector
-from sn46.miner.delivery import Delivery, DeliveryFailed
+from sn46.miner.delivery import Delivered, Delivery, DeliveryFailed
 from sn46.miner.desk import Desk
 from sn46.miner.pipeline import Pipeline
 from sn46.miner.progress import Phase, Progress
@@ -27,6 +28,7 @@ from sn46.miner.words import summary_of
 LEAST_RESERVE: Final = timedelta(seconds=5)
 HEARTBEAT: Final = timedelta(seconds=2)
 DISK_PAUSE: Final = timedelta(seconds=10)
+REPORT_EVERY: Final = timedelta(minutes=1)
 _NOTICED_LAG: Final = timedelta(seconds=5)
 _LONGEST_JITTER: Final = timedelta(seconds=5)
 
@@ -136,14 +138,19 @@ class Miner:
             try:
                 return await self._mine(assignment)
             except SpoolError as error:
-                if self._clock.now() + DISK_PAUSE >= stop_scraping_at(assignment.epoch):
+                if self._clock.now() + DISK_PAUSE >= assignment.submission_deadline:
                     outcome = self._failed(str(error))
-                    self._desk.report(assignment, "failed", rows=0, zipcodes=0)
+                    self._report_end(assignment, outcome)
                     _log.error("the epoch is lost", reason=outcome.detail)
                     await self._sum_up(assignment, outcome)
                     return outcome
                 _log.error("the spool cannot be used; trying again", reason=str(error))
-                await self._clock.sleep(DISK_PAUSE)
+                if self._spool.make_room(assignment.epoch_id):
+                    _log.warning("earlier epochs were removed from the spool to make room")
+                else:
+                    self._progress.update(trouble=str(error))
+                    await self._clock.sleep(DISK_PAUSE)
+                    self._progress.note(trouble=None)
 
     async def _sum_up(self, assignment: Assignment, outcome: Outcome) -> None:
         """Say how an epoch went that has just ended, and what it may be worth."""
@@ -188,31 +195,62 @@ class Miner:
             await self._show_last(assignment, earlier)
             return earlier
         await self._until_begun(assignment.epoch)
+        records = spool.scraped().values()
+        self._progress.update(
+            rows=sum(record.rows for record in records),
+            rows_expected=assignment.total_expected_listings,
+            zips_done=sum(record.complete for record in records),
+            zips_failed=sum(not record.complete for record in records),
+        )
         _log.info(
             "mining",
             zipcodes=len(assignment.zipcodes),
             expected=assignment.total_expected_listings,
             deadline=format_time(assignment.submission_deadline),
         )
-        self._desk.report(assignment, "in_progress", rows=0, zipcodes=0)
+        telling = asyncio.ensure_future(self._tell_the_api(assignment))
         try:
             body = spool.manifest() or await self._make(assignment, spool)
             await sleep_until(self._clock, self._upload_moment(assignment))
             self._progress.update(phase=Phase.UPLOADING)
-            manifest = await self._delivery.deliver(
-                assignment, spool, body, self._manifest_moment(assignment)
+            self._report_progress(assignment)
+            delivered = await self._delivery.deliver(
+                assignment,
+                spool,
+                body,
+                signed=lambda files: self._signed(assignment, files),
+                manifest_at=self._manifest_moment(assignment),
             )
         except (NothingToSubmit, DeliveryFailed) as error:
             outcome = self._failed(str(error))
             _log.error("nothing is submitted in this epoch", reason=outcome.detail)
         else:
-            outcome = self._submitted(assignment, manifest)
+            outcome = self._submitted(assignment, delivered)
             _log.info("submitted", rows=outcome.rows, zipcodes=outcome.zipcodes)
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
         spool.save_outcome(outcome)
-        status = "completed" if outcome.result == "submitted" else "failed"
-        self._desk.report(assignment, status, rows=outcome.rows, zipcodes=outcome.zipcodes)
+        self._report_end(assignment, outcome)
         await self._sum_up(assignment, outcome)
         return outcome
+
+    async def _tell_the_api(self, assignment: Assignment) -> None:
+        """Report how far scraping is, now and then."""
+        while True:
+            self._report_progress(assignment)
+            await self._clock.sleep(REPORT_EVERY)
+
+    def _report_progress(self, assignment: Assignment) -> None:
+        status = self._progress.status
+        self._desk.report(assignment, "in_progress", rows=status.rows, zipcodes=status.zips_done)
+
+    def _report_end(self, assignment: Assignment, outcome: Outcome) -> None:
+        status: Status = "completed"
+        if outcome.result == "failed":
+            late = self._clock.now() >= assignment.submission_deadline
+            status = "timeout" if late else "failed"
+        self._desk.report(assignment, status, rows=outcome.rows, zipcodes=outcome.zipcodes)
 
     async def _make(self, assignment: Assignment, spool: EpochSpool) -> bytes:
         """Scrape, pack and sign; the manifest is on disk when this returns.
@@ -234,11 +272,14 @@ class Miner:
                 raise NothingToSubmit("There was no time left to scrape when the miner began.")
             notes = "; ".join(sorted({r.note for r in records.values() if r.note}))
             raise NothingToSubmit(f"No row was found that counts. {notes or 'No ZIP had any.'}")
-        now = self._clock.now()
-        manifest = self._pipeline.manifest(assignment, self._hotkey, now, files)
-        body = manifest.sign(self._signer)
+        body = self._signed(assignment, files)
         spool.save_manifest(body)
         return body
+
+    def _signed(self, assignment: Assignment, files: tuple[ManifestFile, ...]) -> bytes:
+        """A signed manifest of finished files, made now."""
+        now = self._clock.now()
+        return self._pipeline.manifest(assignment, self._hotkey, now, files).sign(self._signer)
 
     def _tell_missing(self, assignment: Assignment, spool: EpochSpool) -> None:
         records = spool.scraped()
@@ -276,11 +317,13 @@ class Miner:
     def _failed(self, reason: str) -> Outcome:
         return Outcome("failed", format_time(self._clock.now()), reason, 0, 0)
 
-    def _submitted(self, assignment: Assignment, manifest: Manifest) -> Outcome:
-        zipcodes = len(manifest.files)
-        detail = f"{manifest.rows} rows of {zipcodes} of {len(assignment.zipcodes)} ZIPs."
+    def _submitted(self, assignment: Assignment, delivered: Delivered) -> Outcome:
+        rows, zipcodes = delivered.manifest.rows, len(delivered.manifest.files)
+        detail = f"{rows} rows of {zipcodes} of {len(assignment.zipcodes)} ZIPs."
+        if delivered.unsent:
+            detail += f" The files of {', '.join(sorted(delivered.unsent))} could not be uploaded."
         now = format_time(self._clock.now())
-        return Outcome("submitted", now, detail, manifest.rows, zipcodes)
+        return Outcome("submitted", now, detail, rows, zipcodes, delivered.unsent)
 
     async def _beat(self) -> None:
         while True:

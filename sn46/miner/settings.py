@@ -13,7 +13,7 @@ from sn46.mechanism.names import Hotkey
 class MinerSettings(ActorSettings):
     """The miner's settings. How far back to look is not among them: the assignment's rules say."""
 
-    concurrency: int = Field(6, ge=1, le=64, description="ZIPs at a time")
+    concurrency: int = Field(10, ge=1, le=64, description="ZIPs at a time at most")
     zip_attempts: int = Field(2, ge=1, le=10, description="tries of a ZIP in an epoch")
     data_dir: Path = Path("~/.sn46/miner")
     upload_strategy: Literal["immediate", "staggered"] = "immediate"

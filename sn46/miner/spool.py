@@ -1,10 +1,11 @@
 """The miner's work on disk, so that a crash costs no work and nothing is done twice.
 
-Under ``DATA_DIR/{hotkey}/{epoch}/``, each file written whole or not at all::
+Under ``DATA_DIR/{hotkey}/{epoch}/``, each file but the logs written whole or not at all::
 
     ../assignment.json       the latest assignment as served, signed
     epoch.json               which assignment this is: its epoch and its nonce
     assignment.json          that assignment as served, signed
+    parts/98103.0.log        the answers to the search of a ZIP, each before the next request
     scraped/98103.parquet    the rows of a ZIP, then 98103.json: that they are finished
     package/98103.parquet    the files to upload, then manifest.json: signed over them
     uploaded.json            what the store has: {key: sha256}
@@ -16,7 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -30,14 +31,13 @@ from sn46.mechanism.names import EpochId, Hotkey, ZipCode
 from sn46.mechanism.parquetfile import decode
 from sn46.mechanism.signing import is_hotkey
 from sn46.mechanism.submission import ManifestFile, miner_file_key
+from sn46.miner.disk import SpoolError, read_bytes, write_whole, writing
 from sn46.miner.faults import RowFault
+from sn46.miner.partlog import PartLog
 
 _KEPT_EPOCHS = 12
 _MOST_ROWS = 1_000_000
-
-
-class SpoolError(Exception):
-    """The spool cannot be used. The message says what to do."""
+_PARTS = "parts"
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,15 @@ class ScrapedZip:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an epoch ended for this miner. ``at`` is RFC 3339; ``detail`` says why in words."""
+    """How an epoch ended for this miner. ``at`` is RFC 3339; ``detail`` says why in words;
+    ``unsent`` says of ZIPs with rows why the store does not have their files."""
 
     result: Literal["submitted", "failed"]
     at: str
     detail: str
     rows: int
     zipcodes: int
+    unsent: Mapping[ZipCode, str] = field(default_factory=dict[ZipCode, str])
 
 
 class Spool:
@@ -103,7 +105,7 @@ class Spool:
         Raises:
             SpoolError: where the disk is not writable.
         """
-        with _writing(self._root):
+        with writing(self._root):
             for path in self._root.iterdir():
                 if path.is_dir():
                     shutil.rmtree(path)
@@ -115,8 +117,8 @@ class Spool:
             SpoolError: where the disk is full or not writable.
         """
         path = self._root / "assignment.json"
-        with _writing(path):
-            _write(path, json.dumps(dict(document)).encode())
+        with writing(path):
+            write_whole(path, json.dumps(dict(document)).encode())
 
     def assignment(self) -> Mapping[str, Any] | None:
         """The latest assignment as it was served; nothing about it is checked."""
@@ -130,18 +132,29 @@ class Spool:
         """
         folder = self._root / _folder_name(assignment.epoch_id)
         wanted = {"epoch_id": assignment.epoch_id, "nonce": assignment.nonce}
-        with _writing(folder):
+        with writing(folder):
             if _read_json(folder / "epoch.json") != wanted:
                 # Work for another draw of the same epoch is worth nothing for this one.
                 shutil.rmtree(folder, ignore_errors=True)
                 for part in ("scraped", "package"):
                     (folder / part).mkdir(parents=True, exist_ok=True)
-                _write(folder / "epoch.json", json.dumps(wanted).encode())
+                write_whole(folder / "epoch.json", json.dumps(wanted).encode())
             document = self.assignment()
             if document is not None and all(document.get(k) == v for k, v in wanted.items()):
-                _write(folder / "assignment.json", json.dumps(dict(document)).encode())
+                write_whole(folder / "assignment.json", json.dumps(dict(document)).encode())
             self._remove_old(folder)
         return EpochSpool(folder, assignment.epoch_id, self._hotkey)
+
+    def make_room(self, current: EpochId) -> bool:
+        """Remove all other epochs from a disk that is full. Returns whether any is gone."""
+        others = [
+            path
+            for path in self._root.iterdir()
+            if path.is_dir() and path.name != _folder_name(current)
+        ]
+        for folder in others:
+            shutil.rmtree(folder, ignore_errors=True)
+        return any(not folder.exists() for folder in others)
 
     def _remove_old(self, current: Path) -> None:
         folders = sorted(path for path in self._root.iterdir() if path.is_dir())
@@ -171,6 +184,15 @@ class EpochSpool:
         """The epoch's assignment as it was served; nothing about it is checked."""
         return _read_json(self._folder / "assignment.json")
 
+    def parts(self, zipcode: ZipCode, source: int = 0) -> PartLog:
+        """The log of a ZIP's search at one source, by its place among the miner's, as an earlier
+        run left it.
+
+        Raises:
+            SpoolError: where it cannot be read.
+        """
+        return PartLog(self._folder / _PARTS / f"{zipcode}.{source}.log")
+
     def save_scraped(
         self,
         zipcode: ZipCode,
@@ -191,7 +213,7 @@ class EpochSpool:
         """The records of all ZIPs whose rows are on disk whole."""
         found: dict[ZipCode, ScrapedZip] = {}
         for path in sorted((self._folder / "scraped").glob("*.json")):
-            body = _read_bytes(path.with_suffix(".parquet"))
+            body = read_bytes(path.with_suffix(".parquet"))
             record = _scraped_zip(_read_json(path))
             # A crash between the two writes leaves a record of other rows: it does not count.
             if record and body is not None and sha256_hex(body) == record.sha256:
@@ -240,7 +262,7 @@ class EpochSpool:
             SpoolError: where they are gone or damaged.
         """
         path = self._folder / "package" / f"{file.zipcode}.parquet"
-        body = _read_bytes(path)
+        body = read_bytes(path)
         if body is None or sha256_hex(body) != file.sha256:
             raise SpoolError(
                 f"{path} is gone or damaged. Remove {self._folder} to have the epoch done again."
@@ -252,7 +274,7 @@ class EpochSpool:
         self._save("manifest.json", body)
 
     def manifest(self) -> bytes | None:
-        return _read_bytes(self._folder / "manifest.json")
+        return read_bytes(self._folder / "manifest.json")
 
     def uploaded(self) -> dict[str, str]:
         """What the store has, as key to SHA-256."""
@@ -265,6 +287,7 @@ class EpochSpool:
     def save_outcome(self, outcome: Outcome) -> None:
         """Close the epoch: it is not done again."""
         self._save("outcome.json", json.dumps(asdict(outcome)).encode())
+        shutil.rmtree(self._folder / _PARTS, ignore_errors=True)
 
     def outcome(self) -> Outcome | None:
         value = _read_json(self._folder / "outcome.json")
@@ -274,7 +297,7 @@ class EpochSpool:
             return None
 
     def _decode(self, path: Path) -> pl.DataFrame:
-        body = _read_bytes(path)
+        body = read_bytes(path)
         try:
             if body is None:
                 raise SpoolError(f"{path} is gone.")
@@ -286,8 +309,8 @@ class EpochSpool:
 
     def _save(self, name: str, body: bytes) -> None:
         path = self._folder / name
-        with _writing(path):
-            _write(path, body)
+        with writing(path):
+            write_whole(path, body)
 
 
 def spools_in(data_dir: Path) -> list[Hotkey]:
@@ -312,50 +335,8 @@ def _folder_name(epoch_id: str) -> str:
     return epoch_id.replace(":", "-")
 
 
-class _writing:  # noqa: N801 - reads as a verb where it is used
-    """Turns a disk's refusal into a SpoolError."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise SpoolError(
-                f"{self._path} cannot be written ({error.strerror}). Free some space, or give "
-                "DATA_DIR a directory that this user may write."
-            ) from error
-
-
-def _write(path: Path, body: bytes) -> None:
-    """Write whole or not at all, and only return once it would survive a power cut."""
-    temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(body)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _read_bytes(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise SpoolError(f"{path} cannot be read ({error.strerror}).") from error
-
-
 def _read_json(path: Path) -> dict[str, Any] | None:
-    body = _read_bytes(path)
+    body = read_bytes(path)
     if body is None:
         return None
     try:

@@ -16,6 +16,7 @@ from sn46.client.api import ApiClient, Retries
 from sn46.clock import Clock, sleep_until
 from sn46.mechanism.signing import address_of
 from sn46.mechanism.times import format_time
+from sn46.miner.apiclock import ApiClock, ask_the_time
 from sn46.miner.checkup import Checkup, check_up
 from sn46.miner.collecting import Collector
 from sn46.miner.live import Attach
@@ -37,7 +38,7 @@ def trial_dir(settings: MinerSettings) -> Path:
 
 async def try_once(
     settings: MinerSettings,
-    clock: Clock,
+    machine: Clock,
     *,
     zips: int | None = None,
     limit: timedelta | None = None,
@@ -60,6 +61,7 @@ async def try_once(
         NothingToCheck: where no row was found.
     """
     signer = load_hotkey(settings.wallet_name, settings.wallet_hotkey, settings.wallet_path)
+    clock = ApiClock(machine, lambda ahead: None)
     hotkey, steps = address_of(signer), pipeline or Pipeline()
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(
@@ -69,8 +71,10 @@ async def try_once(
                 signer=signer,
                 clock=clock,
                 retries=Retries(attempts=2),
+                heard=clock.heard,
             )
         )
+        await ask_the_time(settings.api_url, clock)
         received = await api.current()
         assignment = received.assignment
         sources = await stack.enter_async_context(opened_sources(settings, clock))

@@ -116,7 +116,7 @@ def why_not_running(status: MinerStatus, now: datetime) -> str | None:
             f"The miner's process {status.pid} is gone; its last sign of life is of "
             f"{status.updated_at}. Start it again: it goes on where it was."
         )
-    silent = now - parse_time(status.updated_at)
+    silent = status.true_time(now) - parse_time(status.updated_at)
     if silent > STALE_AFTER:
         return (
             f"The miner has given no sign of life for {silent.total_seconds():.0f} s. Look into "

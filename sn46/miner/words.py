@@ -11,6 +11,7 @@ from sn46.miner.checkup import Checkup
 from sn46.miner.faults import RowFault
 from sn46.miner.progress import MinerStatus, Phase
 from sn46.miner.spool import Outcome
+from sn46.miner.ways import route_lines
 
 MOST_ZIPS: Final = 20
 """So many ZIPs that lost volume are listed; the JSON has all."""
@@ -124,13 +125,24 @@ def _lost_volume(found: Checkup) -> Iterator[str]:
 
 
 def status_lines(status: MinerStatus, now: datetime) -> Iterator[str]:
-    """What the miner is doing."""
+    """What the miner is doing; ``now`` is what its machine's clock shows."""
+    now = status.true_time(now)
     yield f"{status.phase.value}, hotkey {status.hotkey}, process {status.pid} on {status.host}"
+    if status.trouble is not None:
+        yield f"WAITING: {status.trouble}"
+    if status.clock_ahead_seconds:
+        direction = "ahead of" if status.clock_ahead_seconds > 0 else "behind"
+        seconds = f"{abs(status.clock_ahead_seconds):.0f} s"
+        yield (
+            f"this machine's clock is {seconds} {direction} the API's: set it right (the miner "
+            "keeps to the API's time)"
+        )
     if status.epoch_id is not None and status.deadline is not None:
         yield f"epoch {status.epoch_id}: {left_of(status.deadline, now)} left until the deadline"
         yield progress_line(status, now)
     for zip_ in status.under_way:
         yield f"  {zip_.zipcode}  {zip_.found} of {zip_.expected}"
+    yield from route_lines(status.routes)
     if status.phase is Phase.UPLOADING:
         yield f"{status.files_uploaded} files uploaded"
     if status.last_epoch_id is not None:

@@ -22,7 +22,13 @@ import httpx
 import structlog
 
 from sn46.chain.base import BlockNotFinal, Chain, ChainError
-from sn46.client.api import ApiClient, ApiError, ApiUnavailable, BucketName
+from sn46.client.api import (
+    ApiClient,
+    ApiError,
+    ApiUnavailable,
+    BucketName,
+    ReceivedAssignment,
+)
 from sn46.clock import Clock, sleep_until
 from sn46.mechanism.assignment import Assignment, read_assignment
 from sn46.mechanism.chainview import ChainView
@@ -74,9 +80,14 @@ class NoSuchEpochError(Exception):
     """The API never drew this epoch: there is nothing to validate."""
 
 
+def _as_served(served: ReceivedAssignment) -> ReceivedAssignment:
+    return served
+
+
 @dataclass(frozen=True)
 class Parts:
-    """What a validator works with. ``api_hotkey`` is whose assignments it trusts."""
+    """What a validator works with. ``api_hotkey`` is whose assignments it trusts; ``chosen`` gives
+    the assignment to use where the API serves one at the epoch's end."""
 
     api: ApiClient
     chain: Chain
@@ -88,6 +99,7 @@ class Parts:
     progress: Progress
     data_dir: Path
     api_hotkey: str
+    chosen: Callable[[ReceivedAssignment], ReceivedAssignment] = _as_served
 
     @property
     def hotkey(self) -> Hotkey:
@@ -183,8 +195,9 @@ class EpochRun:
             if kept is None:
                 raise
             return read_assignment(kept, self._parts.api_hotkey)
-        self._journal.put("assignment", served.document)
-        return served.assignment
+        chosen = self._parts.chosen(served)
+        self._journal.put("assignment", chosen.document)
+        return chosen.assignment
 
     async def _view(self) -> ChainView:
         kept = self._journal.get("chain")
@@ -356,14 +369,23 @@ class EpochRun:
 
     async def _send_announcement(self, assignment: Assignment, report: Mapping[str, Any]) -> None:
         taking_part = [m for m in report["miners"].values() if m["participant"]]
-        await self._parts.api.announce(
-            epoch_id=assignment.epoch_id,
-            consensus_hash=report["consensus_hash"],
-            assignment_hash=report["assignment_hash"],
-            top_3=[Hotkey(w["miner_hotkey"]) for w in report["top_3_winners"]],
-            participants=len(taking_part),
-            reached_95=sum(1 for m in taking_part if m["volume"] >= REACHED_VOLUME),
-        )
+        try:
+            await self._parts.api.announce(
+                epoch_id=assignment.epoch_id,
+                consensus_hash=report["consensus_hash"],
+                assignment_hash=report["assignment_hash"],
+                top_3=[Hotkey(w["miner_hotkey"]) for w in report["top_3_winners"]],
+                participants=len(taking_part),
+                reached_95=sum(1 for m in taking_part if m["volume"] >= REACHED_VOLUME),
+            )
+        except ApiError as error:
+            if error.code != "assignment_mismatch":
+                raise
+            _log.error(
+                "the API does not take a report on the assignment that validators agreed on; the "
+                "weights are set all the same",
+                epoch=assignment.epoch_id,
+            )
 
     # 6 ----------------------------------------------------------------------------------------
 

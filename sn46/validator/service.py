@@ -3,19 +3,25 @@
 import asyncio
 import contextlib
 import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import httpx
 import structlog
 
+from sn46.certificates import trusted
 from sn46.chain.connect import open_chain
 from sn46.chain.wallets import load_hotkey
-from sn46.client.api import ApiClient
+from sn46.client.api import ApiClient, ReceivedAssignment
+from sn46.client.proxyfeed import followed_options
+from sn46.client.relay import RelayClient, allows_private
 from sn46.clock import Clock, SystemClock, sleep_until
 from sn46.logs import configure_logs
 from sn46.mechanism.epochs import Epoch, epoch_at
 from sn46.mechanism.errors import MechanismError
 from sn46.sources.base import ListingSource
+from sn46.sources.options import SourceOptions
 from sn46.sources.registry import open_source
 from sn46.validator.checking import RecordCache, SpotChecker
 from sn46.validator.epoch_run import (
@@ -28,6 +34,8 @@ from sn46.validator.epoch_run import (
 from sn46.validator.examiner import Examiner
 from sn46.validator.journal import Journal
 from sn46.validator.progress import Progress
+from sn46.validator.relay import Relay, RelayParts
+from sn46.validator.relay_assignments import Assignments
 from sn46.validator.settings import ValidatorSettings
 
 _log = structlog.get_logger("sn46.validator")
@@ -36,8 +44,15 @@ _log = structlog.get_logger("sn46.validator")
 class Validator:
     """One validator of the subnet."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        current: Callable[[], Awaitable[ReceivedAssignment]] | None = None,
+    ) -> None:
+        """``current`` gives the running epoch's assignment, raising as the API's client does, which
+        is asked by default."""
         self._parts = parts
+        self._current = current or parts.api.current
         self._clock = parts.clock
 
     async def run(self) -> None:
@@ -55,7 +70,7 @@ class Validator:
         """The length of epochs, from the newest assignment; asked for until there is one."""
         while True:
             try:
-                current = await self._parts.api.current()
+                current = await self._current()
                 assignment = current.assignment
                 journal = Journal(self._parts.data_dir, assignment.epoch_id)
                 journal.put("assignment", current.document)
@@ -93,8 +108,9 @@ class Validator:
             self._parts.progress.show("refused", note=str(error), epoch_id=epoch.id)
 
 
-def _sources(settings: ValidatorSettings, clock: Clock) -> list[ListingSource]:
-    options = settings.source_options()
+def _sources(
+    settings: ValidatorSettings, clock: Clock, options: SourceOptions
+) -> list[ListingSource]:
     return [open_source(setting, clock=clock, options=options) for setting in settings.sources]
 
 
@@ -104,10 +120,17 @@ async def _serve(settings: ValidatorSettings) -> None:
     data_dir.mkdir(parents=True, exist_ok=True)
     signer = load_hotkey(settings.wallet_name, settings.wallet_hotkey, settings.wallet_path)
     chain = open_chain(settings.chain_endpoint, netuid=settings.netuid, signer=signer, clock=clock)
-    sources = _sources(settings, clock)
     cache = RecordCache(data_dir / "records.sqlite", clock)
-    examiner = Examiner(seconds=settings.examine_seconds, memory_mb=settings.examine_memory_mb)
-    async with httpx.AsyncClient() as http:
+    examiner = Examiner(
+        seconds=settings.examine_seconds,
+        memory_mb=settings.examine_memory_mb,
+        workers=settings.examine_workers,
+    )
+    async with (
+        followed_options(settings, clock) as options,
+        httpx.AsyncClient(verify=trusted()) as http,
+    ):
+        sources = _sources(settings, clock, options)
         parts = Parts(
             api=ApiClient(
                 settings.api_url,
@@ -126,7 +149,7 @@ async def _serve(settings: ValidatorSettings) -> None:
             api_hotkey=settings.api_hotkey,
         )
         try:
-            await Validator(parts).run()
+            await _run_with_relay(settings, parts)
         finally:
             examiner.close()
             cache.close()
@@ -134,6 +157,40 @@ async def _serve(settings: ValidatorSettings) -> None:
                 await source.close()
             await parts.api.close()
             await chain.close()
+
+
+async def _run_with_relay(settings: ValidatorSettings, parts: Parts) -> None:
+    """Validate for ever, and beside that hold assignments and pass them on."""
+    clock = parts.clock
+    assignments = Assignments(
+        parts.api,
+        folder=settings.data_dir / "assignments",
+        api_hotkey=settings.api_hotkey,
+        clock=clock,
+        keep=timedelta(hours=settings.assignment_cache_hours),
+    )
+    # A connection of its own: what goes wrong on it does not reach the validation.
+    chain = open_chain(
+        settings.chain_endpoint, netuid=settings.netuid, signer=parts.signer, clock=clock
+    )
+    client = RelayClient(api_hotkey=settings.api_hotkey, signer=parts.signer, clock=clock)
+    relay = Relay(
+        RelayParts(
+            assignments=assignments,
+            client=client,
+            chain=chain,
+            clock=clock,
+            progress=parts.progress,
+            address=settings.relay_address(),
+            private=allows_private(settings.chain_endpoint),
+        )
+    )
+    try:
+        async with relay.running():
+            await Validator(replace(parts, chosen=assignments.chosen), assignments.current).run()
+    finally:
+        await client.close()
+        await chain.close()
 
 
 async def _until_signalled(settings: ValidatorSettings) -> None:

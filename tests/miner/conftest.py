@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "api"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "portal"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "sources"))
 
 from apinet import World, api_over, make_world
 from minernet import RULES, Competition, real_now, roomy_epoch, write_county_table

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 from apinet import NETUID, Net, World
 
+from sn46.certificates import trusted
 from sn46.chain.connect import open_chain
 from sn46.localnet.portal import expected_counts, read_homes
 from sn46.localnet.strategies import pipeline_of
@@ -58,10 +59,10 @@ def roomy_epoch(now: datetime) -> Epoch:
     return max(epochs, key=lambda e: min(e.end - now - e.length / 20, timedelta(hours=1)))
 
 
-def write_county_table(world: World) -> None:
+def write_county_table(world: World, sales: Path | None = None) -> None:
     """The portal's ZIPs as the master table, each with what a complete scrape finds."""
-    counts = expected_counts()
-    homes = {home.zipcode: home for home in read_homes()}
+    counts = expected_counts(sales)
+    homes = {home.zipcode: home for home in read_homes(sales)}
     rows = [
         ZipRow(
             zipcode=zipcode,
@@ -128,7 +129,7 @@ class Competition:
                 ),
             )
             stack.push_async_callback(source.close)
-            http = await stack.enter_async_context(httpx.AsyncClient())
+            http = await stack.enter_async_context(httpx.AsyncClient(verify=trusted()))
             api_hotkey = Hotkey(self.net.hotkey("api"))
             desk = Desk(self.net.client(name), api_hotkey=api_hotkey, spool=spool, clock=clock)
             stack.push_async_callback(desk.close)
@@ -198,7 +199,7 @@ class Competition:
 
     async def asked(self, address: str, portal: str | None = None) -> int:
         """How many requests the portal has had from an address."""
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(verify=trusted()) as http:
             stats = (await http.get(f"{portal or self.portal}/stats")).json()
         return stats["clients"].get(address, {}).get("requests", 0)
 
@@ -223,12 +224,14 @@ class Competition:
 
 @asynccontextmanager
 async def process(
-    environment: Mapping[str, str], *arguments: str, cwd: Path
+    environment: Mapping[str, str], *arguments: str, cwd: Path, command: Sequence[str] = ()
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A miner's process; killed where it still runs at the end."""
+    """A miner's process, of a module and its arguments or of a Python ``command``; killed where it
+    still runs at the end."""
+    python_path = os.pathsep.join([str(Path.cwd()), environment.get("PYTHONPATH", "")])
     started = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", *(arguments or ("sn46.miner",)),
-        env={**environment, "PYTHONPATH": str(Path.cwd())}, cwd=cwd,
+        sys.executable, *(command or ("-m", *(arguments or ("sn46.miner",)))),
+        env={**environment, "PYTHONPATH": python_path}, cwd=cwd,
         stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:

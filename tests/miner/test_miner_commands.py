@@ -243,7 +243,7 @@ async def test_doctor_of_a_healthy_miner(
     parts = [line[6:].split(":")[0] for line in lines]
     assert parts == [
         "settings", "data folder", "wallet", "clock", "registration", "API", "S3",
-        "source portal", "proxies",
+        "relay", "source portal", "proxies",
     ]  # fmt: skip
     assert "UID" in lines[4]
     # It looked, and left nothing behind.

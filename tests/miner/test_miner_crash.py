@@ -1,6 +1,7 @@
 """kill -9 at any point costs no finished work, and nothing is done twice."""
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from minernet import Competition, process, read_status
+from portal_process import CALM, portal
 
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.listings import empty_listings, listings_frame
 from sn46.mechanism.names import PPM, Hotkey, ZipCode
 from sn46.mechanism.submission import miner_prefix
+from sn46.miner.partlog import PartLog
 from sn46.miner.pipeline import Pipeline
+from sn46.miner.service import stop_scraping_at
 from sn46.miner.spool import EpochSpool, Spool, SpoolError
+from sn46.sources.remembering import remembered_rows
 
 ADDRESS = "127.0.0.41"
 
@@ -90,6 +95,54 @@ async def test_what_was_scraped_or_uploaded_is_not_again(competition: Competitio
     assert await competition.asked("127.0.0.42") == asked
     assert await competition.versions(prefix) == len(assignment.zipcodes) + 1
     assert (await competition.judged(assignment)).participant
+
+
+async def test_what_a_killed_miner_had_counts_where_no_time_is_left(
+    competition: Competition,
+) -> None:
+    """Killed while it scrapes, and started again when scraping is over: every page that had come
+    in is submitted."""
+    assignment, net = await competition.assignment(), competition.net
+    folder, address = competition.folder / "spool", "127.0.0.43"
+    with portal(*CALM[:-4], "--rate", "1", "--burst", "7") as url:
+        async with competition.miner(data_dir=folder, portal=url, address=address) as miner:
+            mining = asyncio.create_task(miner.mine(assignment))
+
+            async def begun() -> bool:
+                return sum(rows_kept(folder).values()) > 100
+
+            await net.until(begun, seconds=60)
+            mining.cancel()
+            await asyncio.gather(mining, return_exceptions=True)
+        # A kill leaves no record of a ZIP that was under way.
+        for record in folder.rglob("scraped/*.json"):
+            if not json.loads(record.read_bytes())["complete"]:
+                record.unlink()
+        kept = rows_kept(folder)
+        asked = await competition.asked(address, url)
+        net.clock.advance_to(stop_scraping_at(assignment.epoch))
+        async with competition.miner(data_dir=folder, portal=url, address=address) as miner:
+            outcome = await miner.mine(assignment)
+        assert await competition.asked(address, url) == asked
+    assert (outcome.result, outcome.zipcodes, outcome.rows) == (
+        "submitted", len(kept), sum(kept.values()),
+    )  # fmt: skip
+    judged = await competition.judged(assignment)
+    assert (judged.reasons, judged.rows) == ((), outcome.rows)
+
+
+def rows_kept(folder: Path) -> dict[str, int]:
+    """How many homes are in the logs, by ZIP; of finished ZIPs, in their records."""
+    rows = {
+        zipcode: len(remembered_rows(PartLog(path).entries(), zipcode))
+        for path in folder.rglob("parts/*.log")
+        if (zipcode := path.name.partition(".")[0])
+    }
+    for path in folder.rglob("scraped/*.json"):
+        record = json.loads(path.read_bytes())
+        if record["complete"]:
+            rows[record["zipcode"]] = record["rows"]
+    return {zipcode: count for zipcode, count in rows.items() if count}
 
 
 async def test_two_processes_do_not_share_a_spool(tmp_path: Path) -> None:

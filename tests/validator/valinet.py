@@ -13,6 +13,7 @@ import httpx
 from apinet import NETUID, MovedClock, Net
 from minernet import Competition
 
+from sn46.certificates import trusted
 from sn46.chain.base import Chain
 from sn46.chain.connect import open_chain
 from sn46.chain.errors import SubmissionUnknown
@@ -24,7 +25,7 @@ from sn46.mechanism.report import report_key
 from sn46.sources.options import SourceOptions
 from sn46.sources.politeness import PaceSettings, RetryPolicy
 from sn46.sources.portal import PortalSource
-from sn46.sources.proxies import BreakerSettings
+from sn46.sources.routes import BreakerSettings
 from sn46.store.s3 import S3Bucket
 from sn46.validator.checking import RecordCache, SpotChecker
 from sn46.validator.epoch_run import EpochRun, Parts
@@ -205,7 +206,7 @@ class Trial:
             cache = RecordCache(folder / "records.sqlite", clock)
             stack.callback(cache.close)
             if http is None:
-                http = await stack.enter_async_context(httpx.AsyncClient())
+                http = await stack.enter_async_context(httpx.AsyncClient(verify=trusted()))
             yield Parts(
                 api=self.net.client(name),
                 chain=chain,
