@@ -17,10 +17,10 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from sn46 import __version__
-from sn46.commands import api, judged, miner, zipcodes
+from sn46.commands import api, judged, miner, validator, zipcodes
 from sn46.commands.audit import audit
 from sn46.commands.caddyfile import caddyfile
-from sn46.commands.outcome import EXIT_FAILED, EXIT_USAGE, fail, fail_all
+from sn46.commands.outcome import EXIT_FAILED, EXIT_USAGE, fail
 from sn46.commands.plan import plan
 from sn46.commands.simulate import simulate_draws
 from sn46.localnet import defaults
@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(api.app)
 app.add_typer(miner.app)
+app.add_typer(validator.app)
 app.add_typer(zipcodes.app)
 app.command()(audit)
 app.command()(judged.compare)
@@ -153,24 +154,6 @@ def localnet(
     except (OptionError, ValueError) as error:
         return fail("localnet", str(error), EXIT_USAGE)
     return run_localnet(options)
-
-
-@app.command()
-def validator() -> int:
-    """Run a validator, with the settings of the environment and .env."""
-    from sn46.chain.base import ChainError
-    from sn46.configuration import SettingsError, read_settings
-    from sn46.sources.registry import SourceSettingError
-    from sn46.validator.service import run_validator
-    from sn46.validator.settings import ValidatorSettings
-
-    try:
-        run_validator(read_settings(ValidatorSettings))
-    except SettingsError as error:
-        return fail_all("validator", error.lines)
-    except (ChainError, SourceSettingError, OSError) as error:
-        return fail("validator", str(error))
-    return 0
 
 
 @app.command()

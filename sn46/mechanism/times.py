@@ -1,6 +1,6 @@
 """Times in documents: RFC 3339, UTC, ``Z`` at the end, microseconds only where there are any."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
 def format_time(moment: datetime) -> str:
@@ -29,3 +29,9 @@ def parse_time(text: object) -> datetime:
         return moment.astimezone(UTC)
     except OverflowError as error:
         raise ValueError(f"{text!r} is no time that can be told in UTC") from error
+
+
+def time_left(until: datetime, now: datetime) -> str:
+    """``1:02:03`` until a moment; ``0:00:00`` for a past one."""
+    left = max(timedelta(0), until - now)
+    return str(timedelta(seconds=int(left.total_seconds())))

@@ -1,12 +1,12 @@
 """The miner's state and its expected scores in words, a line each."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from sn46.mechanism.names import PPM, Ppm
 from sn46.mechanism.scoring import QUALITY_WEIGHT, SPEED_STEP, VOLUME_WEIGHT
-from sn46.mechanism.times import format_time, parse_time
+from sn46.mechanism.times import format_time, parse_time, time_left
 from sn46.miner.checkup import Checkup
 from sn46.miner.faults import RowFault
 from sn46.miner.progress import MinerStatus, Phase
@@ -179,8 +179,7 @@ def outcome_line(epoch_id: str, outcome: Outcome | None) -> str:
 
 def left_of(moment: str, now: datetime) -> str:
     """``1:02:03`` until a moment; ``0:00:00`` for a past one."""
-    left = max(timedelta(0), parse_time(moment) - now)
-    return str(timedelta(seconds=int(left.total_seconds())))
+    return time_left(parse_time(moment), now)
 
 
 def _ppm(value: Ppm | None) -> str:

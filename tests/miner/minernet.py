@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from apinet import NETUID, Net, World
 
 from sn46.certificates import trusted
 from sn46.chain.connect import open_chain
-from sn46.localnet.portal import expected_counts, read_homes
+from sn46.localnet.portal import Home, expected_counts, read_homes
 from sn46.localnet.strategies import pipeline_of
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.draw import ZipRow
@@ -59,25 +60,30 @@ def roomy_epoch(now: datetime) -> Epoch:
     return max(epochs, key=lambda e: min(e.end - now - e.length / 20, timedelta(hours=1)))
 
 
+@cache
+def _county(sales: Path | None) -> tuple[tuple[Home, int], ...]:
+    """A home of each ZIP of a file of sales, and how many there are: reading them takes seconds."""
+    homes = {home.zipcode: home for home in read_homes(sales)}
+    return tuple((homes[zipcode], count) for zipcode, count in expected_counts(sales).items())
+
+
 def write_county_table(world: World, sales: Path | None = None) -> None:
     """The portal's ZIPs as the master table, each with what a complete scrape finds."""
-    counts = expected_counts(sales)
-    homes = {home.zipcode: home for home in read_homes(sales)}
     rows = [
         ZipRow(
-            zipcode=zipcode,
+            zipcode=home.zipcode,
             expected_listings=count,
             state="WA",
-            city=homes[zipcode].city,
-            county=homes[zipcode].county,
-            latitude=homes[zipcode].latitude,
-            longitude=homes[zipcode].longitude,
+            city=home.city,
+            county=home.county,
+            latitude=home.latitude,
+            longitude=home.longitude,
             population=20_000,
             property_count=8_000,
             home_value=400_000 + number,
             updated_on=world.clock.now().date(),
         )
-        for number, (zipcode, count) in enumerate(counts.items())
+        for number, (home, count) in enumerate(_county(sales))
     ]
     save_table(MasterTable(tuple(rows)), world.folder / "zipcodes.parquet")
 

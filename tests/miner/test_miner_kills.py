@@ -81,6 +81,8 @@ async def test_five_thousand_sales_through_many_kills(big: Competition, tmp_path
                 await big.net.until(far_enough, seconds=60)
                 running.kill()
                 _, log = await running.communicate()
+            # What was under way when it died counts to this run.
+            await big.net.until(laid.is_idle)
             runs.append(laid.targets[begun:])
             assert len(runs) < 40, plain(log)
     assert len(runs) >= 4

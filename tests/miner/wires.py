@@ -28,6 +28,11 @@ class Wire:
     targets: list[str] = field(default_factory=list[str])
     bodies: list[bytes] = field(default_factory=list[bytes])
     met: list[Fault] = field(default_factory=list[Fault])
+    under_way: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
+
+    async def is_idle(self) -> bool:
+        """Whether no connection is open."""
+        return not self.under_way
 
 
 @asynccontextmanager
@@ -35,7 +40,7 @@ async def wire(url: str, *faults: Fault, delay: float = 0.0) -> AsyncIterator[Wi
     """A wire to ``url``; ``delay`` seconds pass before each answer."""
     parts = urlsplit(url)
     laid = Wire(faults=list(faults), delay=delay)
-    under_way: set[asyncio.Task[None]] = set()
+    under_way = laid.under_way
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

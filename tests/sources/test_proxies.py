@@ -390,7 +390,8 @@ def test_limits_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
 
 async def test_a_portal_with_a_limit_is_asked_about_as_fast_as_it_allows() -> None:
     """It lets this address ask 15 times a second. Two proxies begin at 13 times that, are
-    refused, slow down by themselves, and are not refused for long."""
+    refused, slow down by themselves, and are not refused for long: without that, each page would
+    be refused a dozen times."""
     strict = ("--p429", "0", "--p403", "0", "--slow", "0", "--rate", "15", "--burst", "2")
     with portal(*strict, "--page-size", "30") as url:
         async with running_proxy() as one, running_proxy() as two:
@@ -407,5 +408,5 @@ async def test_a_portal_with_a_limit_is_asked_about_as_fast_as_it_allows() -> No
             await source.close()
     assert len(rows) == 600
     assert sum(h.successes for h in health) == 20
-    assert 0 < sum(h.refusals for h in health) < 20
+    assert 0 < sum(h.refusals for h in health) < 60
     assert all(1 <= h.rate < 100 for h in health)

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import sys
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "miner"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "api"))
 
 from apinet import World, api_over, make_world
-from minernet import RULES, Competition, write_county_table
+from minernet import RULES, Competition, roomy_epoch, write_county_table
 from portal_process import CALM, portal
 
 from sn46.store.s3 import S3Access
@@ -70,3 +71,19 @@ async def competition(world: World, portal_url: str, tmp_path: Path) -> AsyncIte
     async with api_over(world, metagraph_max_age_seconds=7_200, **RULES) as net:
         await net.ready()
         yield Competition(net, portal_url, tmp_path)
+
+
+@pytest.fixture
+async def present(
+    tmp_path: Path, s3_access: S3Access, validator_buckets: tuple[str, str], portal_url: str
+) -> AsyncIterator[Competition]:
+    """A competition of the present day, for validators in other processes."""
+    now = datetime.now(UTC)
+    made = make_world(tmp_path, s3_access, validator_buckets, start=now)
+    write_county_table(made)
+    async with api_over(made, epoch_seconds=roomy_epoch(now).seconds, **RULES) as net:
+        await net.ready()
+        yield Competition(net, portal_url, tmp_path)
+    await made.miners.close()
+    await made.results.close()
+    made.chain.close()

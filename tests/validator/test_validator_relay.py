@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from apinet import api_over, free_port, make_world
+from apinet import free_port
 from bittensor import http_auth
-from minernet import RULES, Competition, process, roomy_epoch, write_county_table
+from minernet import Competition, process
 from relaynet import (
     HERE,
     Gate,
@@ -37,7 +37,6 @@ from sn46.client.relay import ASSIGNMENT_PATH, Peer, RelayError, peers_of
 from sn46.configuration import SettingsError, read_settings
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.names import Coldkey, EpochId, Hotkey
-from sn46.store.s3 import S3Access
 from sn46.validator.epoch_run import EpochRun
 from sn46.validator.examiner import Examiner
 from sn46.validator.relay_agreement import Comparison, Holder, tally_of
@@ -548,22 +547,6 @@ async def test_a_port_that_is_taken_stops_nothing(relays: Relays, assignment: As
             return relay.port == port
 
         await relays.net.until(listening)
-
-
-@pytest.fixture
-async def present(
-    tmp_path: Path, s3_access: S3Access, validator_buckets: tuple[str, str], portal_url: str
-) -> AsyncIterator[Competition]:
-    """A competition of the present day, for validators in other processes."""
-    now = datetime.now(UTC)
-    made = make_world(tmp_path, s3_access, validator_buckets, start=now)
-    write_county_table(made)
-    async with api_over(made, epoch_seconds=roomy_epoch(now).seconds, **RULES) as net:
-        await net.ready()
-        yield Competition(net, portal_url, tmp_path)
-    await made.miners.close()
-    await made.results.close()
-    made.chain.close()
 
 
 @pytest.fixture
