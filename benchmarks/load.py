@@ -46,6 +46,9 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+
+    def start(self) -> None:
+        """Send the first request."""
         self._next()
 
     def _next(self) -> None:
@@ -93,19 +96,22 @@ def _undisturbed() -> Generator[None]:
 
 
 async def run_load(host: str, port: int, requests: Sequence[bytes], *, connections: int) -> Load:
-    """Send all requests over so many connections at once, each answered before its next."""
+    """Send all requests over so many connections at once, each answered before its next. The
+    connections are open before the first."""
     latencies: list[float] = []
     statuses: Counter[int] = Counter()
     remaining = iter(requests)
     loop = asyncio.get_running_loop()
+    opened = [
+        await loop.create_connection(
+            lambda: _Connection(remaining, latencies, statuses), host, port
+        )
+        for _ in range(connections)
+    ]
     with _undisturbed():
         began = time.perf_counter()
-        opened = [
-            await loop.create_connection(
-                lambda: _Connection(remaining, latencies, statuses), host, port
-            )
-            for _ in range(connections)
-        ]
+        for _, protocol in opened:
+            protocol.start()
         await asyncio.gather(*(protocol.done for _, protocol in opened))
         seconds = time.perf_counter() - began
     return Load(seconds, sorted(latencies), statuses)
@@ -131,6 +137,7 @@ async def run_herd(
             _, protocol = await loop.create_connection(
                 lambda: _Connection(waiting, latencies, statuses), host, port
             )
+            protocol.start()
             await protocol.done
         except OSError:
             statuses[0] += 1
