@@ -13,22 +13,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from benchmarks.assigned import assigned
 from sn46.clock import SystemClock
 from sn46.localnet.portal import expected_counts
 from sn46.logs import configure_logs
-from sn46.mechanism.assignment import (
-    AssignedZip,
-    Assignment,
-    assignment_nonce,
-    seed_commitment,
-    selection_seed,
-)
-from sn46.mechanism.draw import ALGORITHM
-from sn46.mechanism.drawinputs import DrawRules
+from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.epochs import epoch_at
 from sn46.mechanism.names import Hotkey
 from sn46.mechanism.rules import Rules
-from sn46.mechanism.selection import FixedTarget, Selection
 from sn46.miner.collecting import Collector
 from sn46.miner.pipeline import Pipeline
 from sn46.miner.process import manners_of, opened_sources
@@ -38,42 +30,13 @@ from sn46.miner.settings import load_settings
 from sn46.miner.spool import Spool
 from sn46.sources.pools import pools_of
 from sn46.sources.routes import Tally
-from sn46.zipcodes import load_bundled_table
-
-SECRET = b"a benchmark's secret, of no worth to anyone"
 
 
 def assignment(sales: Path, api_hotkey: Hotkey) -> Assignment:
     """The ZIPs of a file of sales, in the epoch of now that lasts longest."""
     now = datetime.now(UTC)
     epoch = max((epoch_at(now, hours * 3600) for hours in (4, 6, 8, 12)), key=lambda e: e.end)
-    table = load_bundled_table().by_zipcode
-    zips: list[AssignedZip] = []
-    for zipcode, count in expected_counts(sales).items():
-        row = table[zipcode]
-        zips.append(
-            AssignedZip(
-                zipcode, count, row.state, row.city, row.county, "standard",
-                row.latitude, row.longitude,
-            )
-        )  # fmt: skip
-    return Assignment(
-        epoch=epoch,
-        nonce=assignment_nonce(SECRET, epoch, tuple(zips)),
-        rules=Rules(),
-        validators=(),
-        zipcodes=tuple(zips),
-        selection=Selection(
-            algorithm=ALGORITHM,
-            commitment=seed_commitment(selection_seed(SECRET, epoch.id)),
-            next_commitment=seed_commitment(selection_seed(SECRET, epoch.next().id)),
-            seed=None,
-            table_version="0" * 64,
-            draw_rules=DrawRules(target_listings=sum(z.expected_listings for z in zips)),
-            target_basis=FixedTarget(),
-        ),
-        api_hotkey=api_hotkey,
-    )
+    return assigned(expected_counts(sales), epoch, api_hotkey, Rules())
 
 
 def memory_mb(name: str) -> float:

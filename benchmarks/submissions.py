@@ -18,23 +18,16 @@ from typing import Any
 
 import polars as pl
 
+from benchmarks.assigned import SECRET, assigned
 from benchmarks.world import hotkeys
 from sn46.localnet.portal import expected_counts, read_homes
-from sn46.mechanism.assignment import (
-    AssignedZip,
-    Assignment,
-    assignment_nonce,
-    seed_commitment,
-    selection_seed,
-)
+from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.canonical import sha256_hex
 from sn46.mechanism.chainview import Block, ChainView, Neuron
-from sn46.mechanism.draw import ALGORITHM, DrawRules
 from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.listings import SCHEMA, listings_frame, write_listings
 from sn46.mechanism.names import Coldkey, Hotkey, Uid, ZipCode
 from sn46.mechanism.rules import Rules
-from sn46.mechanism.selection import FixedTarget, Selection
 from sn46.mechanism.submission import (
     EPOCH_METADATA,
     NONCE_METADATA,
@@ -47,11 +40,9 @@ from sn46.mechanism.submission import (
 from sn46.mechanism.times import format_time
 from sn46.store.snapshot import MINER_DATA, VALIDATED_DATA
 from sn46.validator.folder import ASSIGNMENT, CHAIN, epoch_folder, write_document
-from sn46.zipcodes import load_bundled_table
 
 LOOKBACK_DAYS = 36_525
 """The homes were sold in 2014 and 2015."""
-SECRET = b"a benchmark's secret, of no worth to anyone"
 _NUMBERED_STREETS = 300
 _STREETS = ("Street", "Avenue", "Place", "Court", "Drive", "Lane", "Road", "Boulevard")
 _SIDES = ("Northeast", "NW", "Southeast", "SW", "North", "South", "E", "West")
@@ -110,37 +101,9 @@ def new_assignment(shape: Shape, api: Any, epoch: Epoch) -> Assignment:
     largest = sorted(counts, key=lambda zipcode: (-counts[zipcode], zipcode))
     if shape.zips > len(largest):
         raise SystemExit(f"The county has {len(largest)} ZIPs; --zips {shape.zips} is too many.")
-    places = load_bundled_table().by_zipcode
-    zips = tuple(
-        AssignedZip(
-            zipcode=zipcode,
-            expected_listings=shape.rows_of_a_zip,
-            state="WA",
-            city=places[zipcode].city,
-            county=places[zipcode].county,
-            market_tier="standard",
-            latitude=places[zipcode].latitude or 47.5,
-            longitude=places[zipcode].longitude or -122.2,
-        )
-        for zipcode in sorted(largest[: shape.zips])
-    )
-    return Assignment(
-        epoch=epoch,
-        nonce=assignment_nonce(SECRET, epoch, zips),
-        rules=Rules(lookback_days=LOOKBACK_DAYS),
-        validators=(),
-        zipcodes=zips,
-        selection=Selection(
-            algorithm=ALGORITHM,
-            commitment=seed_commitment(selection_seed(SECRET, epoch.id)),
-            next_commitment=seed_commitment(selection_seed(SECRET, epoch.next().id)),
-            seed=None,
-            table_version="0" * 64,
-            draw_rules=DrawRules(target_listings=sum(z.expected_listings for z in zips)),
-            target_basis=FixedTarget(),
-        ),
-        api_hotkey=Hotkey(api.ss58_address),
-    )
+    expected = dict.fromkeys(sorted(largest[: shape.zips]), shape.rows_of_a_zip)
+    rules = Rules(lookback_days=LOOKBACK_DAYS)
+    return assigned(expected, epoch, Hotkey(api.ss58_address), rules)
 
 
 def _view(owner: Any, miners: list[Any], epoch: Epoch) -> ChainView:

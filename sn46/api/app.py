@@ -4,7 +4,7 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any
@@ -25,10 +25,10 @@ from sn46.api.routes import access, assignments, draws, health, operating, publi
 from sn46.api.services import Outside, Services, make_services
 from sn46.api.settings import ApiSettings
 from sn46.api.trail import RequestEntry, printable
+from sn46.background import kept_running
 
 PREFIX = "/api/v1"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-_AGAIN_SECONDS = 10
 log = structlog.get_logger(__name__)
 
 
@@ -90,7 +90,7 @@ async def running(app: FastAPI) -> AsyncGenerator[None]:
     try:
         await services.database.migrate()
         work = [
-            asyncio.create_task(_kept_running(name, run))
+            asyncio.create_task(kept_running(name, run))
             for name, run in (
                 ("metagraph", services.metagraph.run),
                 ("scheduler", services.scheduler.run),
@@ -115,21 +115,6 @@ async def _note_route(request: Request) -> None:
     more than all else of a request.
     """
     request.state.route = getattr(request.scope.get("route"), "path", OTHER)
-
-
-async def _kept_running(name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Work in the background for ever. What it did not expect ends a round of it, not the work:
-    without it no epoch would be drawn any more."""
-    while True:
-        task = asyncio.create_task(run(), name=name)
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.wait({task})
-            raise
-        log.critical("background_work_ended", work=name, exc_info=task.exception())
-        await asyncio.sleep(_AGAIN_SECONDS)
 
 
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")

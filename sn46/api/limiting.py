@@ -26,20 +26,17 @@ class Allowance(NamedTuple):
     remaining: int
     reset_seconds: int
 
-    def headers(self) -> dict[str, str]:
-        return {
-            "ratelimit-limit": str(self.limit),
-            "ratelimit-remaining": str(self.remaining),
-            "ratelimit-reset": str(self.reset_seconds),
-        }
-
     def raw_headers(self) -> list[tuple[bytes, bytes]]:
-        """The same, as they go over the wire."""
+        """As they go over the wire."""
         return [
             (b"ratelimit-limit", b"%d" % self.limit),
             (b"ratelimit-remaining", b"%d" % self.remaining),
             (b"ratelimit-reset", b"%d" % self.reset_seconds),
         ]
+
+    def headers(self) -> dict[str, str]:
+        """The same as texts."""
+        return {name.decode(): value.decode() for name, value in self.raw_headers()}
 
 
 class Counters(Protocol):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sn46.commands.outcome import EXIT_FAILED, Errors, saying, tell
+from sn46.commands.outcome import EXIT_FAILED, Errors, saying, told_by_doctor
 
 if TYPE_CHECKING:
     from sn46.miner.checkup import Checkup
@@ -125,20 +125,10 @@ def doctor() -> int:
     """Look at everything a miner needs, a line each with what to do. Uploads nothing. Exits with
     1 where something is not well."""
     from sn46.clock import SystemClock
-    from sn46.configuration import SettingsError
-    from sn46.finding import Finding
     from sn46.miner.doctor import Doctor
     from sn46.miner.settings import load_settings
 
-    try:
-        settings = load_settings()
-    except SettingsError as error:
-        for line in error.lines:
-            print(Finding("settings", False, line))
-        return EXIT_FAILED
-    print(Finding("settings", True, "all can be read"), flush=True)
-
-    return asyncio.run(tell(Doctor(settings, SystemClock()).look()))
+    return told_by_doctor(load_settings, lambda s: Doctor(s, SystemClock()).look())
 
 
 @app.command()

@@ -1,9 +1,10 @@
 """How a command ends: with what exit code, and what it says where it could not."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterable, Callable, Iterable
 from functools import wraps
-from typing import Final, ParamSpec
+from typing import Final, ParamSpec, TypeVar
 
 from sn46.finding import Finding
 
@@ -15,6 +16,7 @@ EXIT_USAGE: Final = 2
 
 
 P = ParamSpec("P")
+Settings = TypeVar("Settings")
 Errors = tuple[type[Exception], ...]
 
 
@@ -84,3 +86,19 @@ async def tell(findings: AsyncIterable[Finding]) -> int:
         if not finding.ok:
             code = EXIT_FAILED
     return code
+
+
+def told_by_doctor(
+    read: Callable[[], Settings], look: Callable[[Settings], AsyncIterable[Finding]]
+) -> int:
+    """Tell whether the settings can be read, then all that is found with them; the exit code."""
+    from sn46.configuration import SettingsError
+
+    try:
+        settings = read()
+    except SettingsError as error:
+        for line in error.lines:
+            print(Finding("settings", False, line))
+        return EXIT_FAILED
+    print(Finding("settings", True, "all can be read"), flush=True)
+    return asyncio.run(tell(look(settings)))

@@ -1,10 +1,8 @@
 """``sn46 validator``: validate, and look at what a validator needs."""
 
-import asyncio
-
 import typer
 
-from sn46.commands.outcome import EXIT_FAILED, Errors, saying, tell
+from sn46.commands.outcome import Errors, saying, told_by_doctor
 
 app = typer.Typer(name="validator", help="Run a validator, or look after it.")
 
@@ -39,16 +37,10 @@ def doctor() -> int:
     """Look at everything a validator needs, a line each with what to do. Changes nothing. Exits
     with 1 where something is not well."""
     from sn46.clock import SystemClock
-    from sn46.configuration import SettingsError, read_settings
-    from sn46.finding import Finding
+    from sn46.configuration import read_settings
     from sn46.validator.doctor import Doctor
     from sn46.validator.settings import ValidatorSettings
 
-    try:
-        settings = read_settings(ValidatorSettings)
-    except SettingsError as error:
-        for line in error.lines:
-            print(Finding("settings", False, line))
-        return EXIT_FAILED
-    print(Finding("settings", True, "all can be read"), flush=True)
-    return asyncio.run(tell(Doctor(settings, SystemClock()).look()))
+    return told_by_doctor(
+        lambda: read_settings(ValidatorSettings), lambda s: Doctor(s, SystemClock()).look()
+    )

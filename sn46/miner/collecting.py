@@ -17,7 +17,7 @@ from sn46.miner.faults import RowFault
 from sn46.miner.partlog import PartLog
 from sn46.miner.progress import Meter, Progress, ZipUnderWay, requests_of
 from sn46.miner.spool import EpochSpool, ScrapedZip
-from sn46.miner.working import Crew, Reading, work_through
+from sn46.miner.working import Crew, Reading, while_time_lasts, work_through
 from sn46.sources.base import ListingSource, SearchQuery, SourceError
 from sn46.sources.pools import pools_of
 from sn46.sources.remembering import remembered_rows
@@ -134,17 +134,10 @@ class Collector:
             with session(zip_.zipcode):
                 await work.scrape(zip_, until)
 
-        scraping = asyncio.ensure_future(work_through(zips, one, workers=crew))
-        timer = asyncio.ensure_future(sleep_until(self._clock, until))
-        try:
-            await asyncio.wait({scraping, timer}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            timer.cancel()
-            scraping.cancel()
-            # Each worker keeps its rows before it ends.
-            ended, _ = await asyncio.gather(scraping, timer, return_exceptions=True)
-        if isinstance(ended, Exception):
-            raise ended
+        # Each worker keeps its rows before it ends.
+        await while_time_lasts(
+            work_through(zips, one, workers=crew), sleep_until(self._clock, until)
+        )
 
 
 class _Epoch:

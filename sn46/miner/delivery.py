@@ -23,7 +23,7 @@ from sn46.mechanism.submission import (
 )
 from sn46.miner.progress import Progress
 from sn46.miner.spool import EpochSpool
-from sn46.miner.working import work_through
+from sn46.miner.working import while_time_lasts, work_through
 from sn46.store.base import StoreError, UploadPolicy, UploadRefused
 from sn46.store.upload import upload_object
 
@@ -150,16 +150,7 @@ class Delivery:
             # As long as nothing is there, there is nothing to lose by going on.
             await first_is_there.wait()
 
-        sending = asyncio.ensure_future(work_through(files, send, workers=UPLOADS_AT_A_TIME))
-        timer = asyncio.ensure_future(time_is_up())
-        try:
-            await asyncio.wait({sending, timer}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            timer.cancel()
-            sending.cancel()
-            ended, _ = await asyncio.gather(sending, timer, return_exceptions=True)
-        if isinstance(ended, Exception):
-            raise ended
+        await while_time_lasts(work_through(files, send, workers=UPLOADS_AT_A_TIME), time_is_up())
         for zipcode in sorted(waiting):
             unsent[zipcode] = f"it was not uploaded in time{session.last_trouble}"
             _log.error("a file is left out", zipcode=zipcode, reason=unsent[zipcode])

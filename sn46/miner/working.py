@@ -1,9 +1,9 @@
 """Several workers over one list of work, as many as its crew has at the moment."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 _T = TypeVar("_T")
 
@@ -148,3 +148,19 @@ async def work_through(
         for future in ending:
             future.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
+
+
+async def while_time_lasts(
+    work: Coroutine[Any, Any, None], time_is_up: Coroutine[Any, Any, None]
+) -> None:
+    """Do work until it is done or the other ends. It is cancelled then, and waited for; what it
+    raised is raised."""
+    working, timer = asyncio.ensure_future(work), asyncio.ensure_future(time_is_up)
+    try:
+        await asyncio.wait({working, timer}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        timer.cancel()
+        working.cancel()
+        ended, _ = await asyncio.gather(working, timer, return_exceptions=True)
+    if isinstance(ended, Exception):
+        raise ended

@@ -222,8 +222,12 @@ def _zip_lines(found: Explained) -> Iterator[str]:
 def _sum(found: Explained, standing: Standing) -> Iterator[str]:
     miner = found.miner
     quality = standing.completeness if miner.quality is None else miner.quality
-    parts = [(standing.speed, SPEED_WEIGHT), (quality, QUALITY_WEIGHT)]
-    told = " + ".join(_points(Ppm(s * w // 100)) for s, w in [*parts, (standing.volume, 20)])
+    parts = (
+        (standing.speed, SPEED_WEIGHT),
+        (quality, QUALITY_WEIGHT),
+        (standing.volume, VOLUME_WEIGHT),
+    )
+    told = " + ".join(_points(Ppm(s * w // 100)) for s, w in parts)
     if miner.disqualified:
         yield f"Score: {told} would have been, but it is disqualified: 0."
         return

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import structlog
 
+from sn46.background import kept_running
 from sn46.chain.base import Chain, ChainError
 from sn46.client.metagraph import Metagraph
 from sn46.client.relay import Peer, RelayClient, peers_of
@@ -34,7 +35,6 @@ PUBLISHING_AGAIN: Final = timedelta(minutes=10)
 FIRST_PAUSE: Final = timedelta(seconds=5)
 LONGEST_PAUSE: Final = timedelta(minutes=5)
 _CALL_SECONDS: Final = 120.0
-_AGAIN_SECONDS: Final = 10
 
 _log = structlog.get_logger("sn46.validator")
 
@@ -82,7 +82,7 @@ class Relay:
         address = self._parts.address
         if address is not None:
             work["serving"] = lambda: self._serve(address)
-        tasks = [asyncio.create_task(_kept_running(name, run)) for name, run in work.items()]
+        tasks = [asyncio.create_task(kept_running(name, run)) for name, run in work.items()]
         try:
             yield
         finally:
@@ -168,20 +168,3 @@ class Relay:
         if held is None:
             return min(longest, 3 * SHORTEST)
         return max(SHORTEST, min(longest, held.epoch.length / part))
-
-
-async def _kept_running(name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Work in the background for ever: what it did not expect ends a round of it, and neither the
-    work nor the validation beside it."""
-    while True:
-        task = asyncio.create_task(run(), name=name)
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:
-            while not task.done():
-                # Again, where a library swallowed it: asyncio.wait_for of Python 3.11 does.
-                task.cancel()
-                await asyncio.wait({task}, timeout=1)
-            raise
-        _log.critical("the relay's work ended", work=name, exc_info=task.exception())
-        await asyncio.sleep(_AGAIN_SECONDS)
