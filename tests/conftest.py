@@ -1,7 +1,10 @@
 """Fixtures for the real parts that tests of several rooms talk to."""
 
+import asyncio
+import gc
+import io
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 
 import httpx
 import pytest
@@ -12,6 +15,21 @@ from sn46.store.seaweed import SeaweedServer
 from sn46.store.setup import prepare_buckets
 
 BucketMaker = Callable[[], Awaitable[S3Bucket]]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say of a test that took too long what its tasks wait for: threads tell nothing of them."""
+    report = yield
+    if call.excinfo is not None and "Timeout" in str(call.excinfo.value):
+        stacks = io.StringIO()
+        for task in [found for found in gc.get_objects() if isinstance(found, asyncio.Task)]:
+            if not task.done():
+                task.print_stack(file=stacks)
+        report.sections.append(("Tasks that wait", stacks.getvalue()))
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -104,6 +104,7 @@ async def running(app: FastAPI) -> AsyncGenerator[None]:
             for task in work:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
+            await services.audit.flush()
     finally:
         await services.database.close()
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
-from itertools import islice
+from itertools import count, islice
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,6 +25,8 @@ from sn46.mechanism.epochs import Epoch, parse_epoch_id
 from sn46.mechanism.errors import EpochError
 
 _EVERY = timedelta(seconds=2)
+_READS_EVERY = 5
+"""In writes: what only read is written less often, and gets fewer rows by that."""
 _MOST_WAITING = 20_000
 _TOGETHER = 2_000
 _ALIKE = 3
@@ -107,8 +109,8 @@ class _Kinds:
 
 
 class Audit:
-    """Collects what is noted and writes it every two seconds. Where the database is away, the
-    oldest are let go beyond 20,000."""
+    """Collects what is noted and writes it every two seconds, reads that were answered every ten.
+    Where the database is away, the oldest are let go beyond 20,000."""
 
     def __init__(self, trail: Trail, clock: Clock, epoch_at: Callable[[datetime], Epoch]) -> None:
         self._trail = trail
@@ -145,16 +147,20 @@ class Audit:
         else:
             self._answers.append(entry)
 
-    async def flush(self) -> None:
+    async def flush(self, *, reads: bool = True) -> None:
         """Write what waits. What cannot be written waits on; who is cancelled meanwhile does not
-        stop the writing."""
-        await asyncio.shield(asyncio.create_task(self._flush()))
+        stop the writing.
 
-    async def _flush(self) -> None:
+        Args:
+            reads: whether reads that were answered are written too.
+        """
+        await asyncio.shield(asyncio.create_task(self._flush(reads)))
+
+    async def _flush(self, reads: bool) -> None:
         async with self._turn:
             self._late.extend(self._answers)
             self._answers.clear()
-            for kinds in (self._reads, self._known, self._others):
+            for kinds in (self._known, self._others, *([self._reads] if reads else ())):
                 self._late.extend(kinds.take())
             while self._late:
                 together = list(islice(self._late, _TOGETHER))
@@ -167,14 +173,10 @@ class Audit:
                     self._late.popleft()
 
     async def run(self) -> None:
-        """Write for ever, and once more when cancelled."""
-        try:
-            while True:
-                await self._clock.sleep(_EVERY)
-                await self.flush()
-        except asyncio.CancelledError:
-            await self.flush()
-            raise
+        """Write for ever. Who ends it writes the rest with ``flush``."""
+        for turn in count(1):
+            await self._clock.sleep(_EVERY)
+            await self.flush(reads=turn % _READS_EVERY == 0)
 
 
 _LONGEST_ID = 20

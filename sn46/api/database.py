@@ -1,8 +1,14 @@
 """The database connection: SQLite in a file by default, PostgreSQL where there are replicas."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Awaitable, Generator
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +24,7 @@ from sn46.api.migrating import HEAD, Migration, RevisionError
 # One number for the advisory lock under which PostgreSQL draws and migrates.
 _LOCK = 46_046_046
 _SQLITE_WAIT_MS = 15_000
+_CLOSING_SECONDS = 15
 
 
 class DatabaseError(Exception):
@@ -50,6 +57,9 @@ class Database:
         self._reading: AsyncEngine = self._engine
         self._writing: AsyncEngine = self._engine
         self._turn: AbstractAsyncContextManager[Any] = nullcontext()
+        self._under_way = 0
+        self._at_rest = asyncio.Event()
+        self._at_rest.set()
         if self.is_sqlite:
             _check_folder(self._engine.url.database)
             _prepare_sqlite(self._engine)
@@ -65,16 +75,29 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncConnection]:
-        async with self._reading.begin() as connection:
-            yield connection
+        with self._counted():
+            async with self._reading.begin() as connection:
+                yield connection
 
     @asynccontextmanager
     async def write(self, *, exclusive: bool = False) -> AsyncGenerator[AsyncConnection]:
         """A transaction that writes; ``exclusive`` lets one at a time in, over all replicas."""
-        async with self._turn, self._writing.begin() as connection:
-            if exclusive and not self.is_sqlite:
-                await connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
-            yield connection
+        with self._counted():
+            async with self._turn, self._writing.begin() as connection:
+                if exclusive and not self.is_sqlite:
+                    await connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
+                yield connection
+
+    @contextmanager
+    def _counted(self) -> Generator[None]:
+        self._under_way += 1
+        self._at_rest.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._at_rest.set()
 
     def insert(self, table: Table) -> Any:
         """An INSERT that knows ``on_conflict_do_…`` in this database's words."""
@@ -101,6 +124,11 @@ class Database:
             return await _known(connection.run_sync(migrating.pending))
 
     async def close(self) -> None:
+        """Let go of all connections, once the transactions under way have ended: who waits for
+        one that was taken away waits for ever. After 15 seconds it is done regardless."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSING_SECONDS):
+                await self._at_rest.wait()
         await self._engine.dispose()
 
 

@@ -206,6 +206,21 @@ async def test_reads_alike_share_rows_and_changes_do_not(database_url: str) -> N
     assert {e.request_id for e in changes} == {f"c{n}" for n in range(50)}
 
 
+async def test_reads_are_written_less_often_than_all_else(database_url: str) -> None:
+    async with audit_over(database_url) as (_, trail, audit):
+        read = RequestEntry(
+            NOW, "read", "5Ann", "btauth", "GET", CURRENT, 200, None, "10.0.0.1", None
+        )
+        change = read._replace(request_id="change", method="POST", path=STATUS)
+        audit.note(read, route=CURRENT, known=True)
+        audit.note(change, route=STATUS, known=True)
+        audit.note(refusal(1), route=CURRENT, known=False)
+        await audit.flush(reads=False)
+        assert {e.request_id for e in await trail.entries(LogQuery())} == {"change", "id"}
+        await audit.flush()
+        assert {e.request_id for e in await trail.entries(LogQuery())} == {"change", "id", "read"}
+
+
 async def test_many_addresses_share_a_thousand_rows(database_url: str) -> None:
     async with audit_over(database_url) as (_, trail, audit):
         for n in range(50_000):

@@ -239,3 +239,25 @@ async def _statuses_together(
         async with database.read() as connection:
             rows = await connection.execute(select(statuses).where(statuses.c.epoch_id == epoch))
             assert {row.hotkey: (row.status, row.listings_found) for row in rows} == known
+
+
+async def test_a_database_closes_once_what_is_under_way_has_ended(database_url: str) -> None:
+    database = Database(database_url)
+    await database.migrate()
+    inside, go_on = asyncio.Event(), asyncio.Event()
+
+    async def write() -> int:
+        async with database.write() as connection:
+            inside.set()
+            await go_on.wait()
+            return (await connection.execute(text("SELECT 46"))).scalar_one()
+
+    writing = asyncio.create_task(write())
+    await inside.wait()
+    closing = asyncio.create_task(database.close())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not closing.done()
+    go_on.set()
+    assert await writing == 46
+    await closing
