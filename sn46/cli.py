@@ -17,7 +17,8 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from sn46 import __version__
-from sn46.commands import api, judged, miner, validator, zipcodes
+from sn46.commands import api, data, judged, miner, validator, zipcodes
+from sn46.commands.arena import arena
 from sn46.commands.audit import audit
 from sn46.commands.caddyfile import caddyfile
 from sn46.commands.outcome import EXIT_FAILED, EXIT_USAGE, fail
@@ -38,9 +39,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(api.app)
+app.add_typer(data.app)
 app.add_typer(miner.app)
 app.add_typer(validator.app)
 app.add_typer(zipcodes.app)
+app.command()(arena)
 app.command()(audit)
 app.command()(judged.compare)
 app.command()(judged.explain)

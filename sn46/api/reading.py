@@ -12,6 +12,8 @@ from sn46.api.problems import Problem
 from sn46.api.records import Records, StoredEpoch
 from sn46.api.settings import ApiSettings
 from sn46.clock import Clock
+from sn46.mechanism.evidence import checks_key, evidence_key
+from sn46.mechanism.report import data_key, metadata_key, report_key
 from sn46.mechanism.submission import (
     manifest_key,
     miner_file_key,
@@ -21,10 +23,15 @@ from sn46.mechanism.submission import (
 from sn46.mechanism.times import format_time
 from sn46.store.base import Bucket, ReadableObject
 
-BucketName = Literal["miners", "results"]
+BucketName = Literal["miners", "results", "reports"]
+"""What is listed: submissions; evidence and reports; reports alone, once all are final."""
+
 PAGE = 1_000
 _LISTS_AT_ONCE = 16
-_KEPT = 8
+_KEPT: Mapping[BucketName, int] = {"miners": 8, "results": 8, "reports": 64}
+"""How many lists of each kind are kept. Those of reports are short, and whoever is new here reads
+42 of them; that must not push the others out."""
+
 _LEAST_URL_SECONDS = 3_600
 _MOST_URL_SECONDS = 7 * 86_400
 
@@ -59,7 +66,9 @@ class Reader:
         self._records = records
         self._settings = settings
         self._clock = clock
-        self._kept: OrderedDict[tuple[str, BucketName], _Listing] = OrderedDict()
+        self._kept: Mapping[BucketName, OrderedDict[str, _Listing]] = {
+            name: OrderedDict() for name in _KEPT
+        }
         self._locks: dict[tuple[str, BucketName], asyncio.Lock] = {}
 
     async def page(self, stored: StoredEpoch, bucket: BucketName, cursor: str | None) -> Page:
@@ -79,11 +88,28 @@ class Reader:
         more = len(rest) > PAGE
         return Page(shown, shown[-1].info.key if more else None)
 
+    async def own(self, stored: StoredEpoch, hotkey: str) -> Page:
+        """What a validator itself uploaded for an epoch, as it is now: a validator that lost its
+        disk goes on with that, rather than say something else than it did.
+
+        Raises:
+            StoreError: where the store cannot be asked.
+        """
+        keys = (checks_key, evidence_key, data_key, metadata_key, report_key)
+        objects = await self._results.readable(
+            validator_prefix(hotkey, stored.epoch_id),
+            expires_in_seconds=int(self._url_life(stored).total_seconds()),
+            among={key(hotkey, stored.epoch_id) for key in keys},
+        )
+        return Page(sorted(objects, key=lambda o: o.info.key), None)
+
     def _check_frozen(self, stored: StoredEpoch, bucket: BucketName) -> None:
         epoch = stored.epoch
         deadline, code = epoch.end, "epoch_not_ended"
         if bucket == "results":
             deadline, code = epoch.evidence_deadline, "evidence_open"
+        elif bucket == "reports":
+            deadline, code = epoch.results_deadline, "results_open"
         now = self._clock.now()
         # An upload that began in time may appear a moment later; all validators must see it.
         settled = deadline + self._settle(stored)
@@ -103,12 +129,15 @@ class Reader:
     async def _list(self, stored: StoredEpoch, bucket: BucketName) -> Sequence[ReadableObject]:
         key = (stored.epoch_id, bucket)
         async with self._locks.setdefault(key, asyncio.Lock()):
-            kept = self._kept.get(key)
+            kept = self._kept[bucket].get(stored.epoch_id)
             if kept is not None and self._clock.now() < kept.fresh_until:
                 return kept.objects
-            listing = await (
-                self._list_miners(stored) if bucket == "miners" else self._list_results(stored)
-            )
+            lister = {
+                "miners": self._list_miners,
+                "results": self._list_results,
+                "reports": self._list_reports,
+            }[bucket]
+            listing = await lister(stored)
             self._keep(key, listing)
             return listing.objects
 
@@ -146,6 +175,14 @@ class Reader:
         life = self._url_life(stored) / 2 if final else epoch.length / 256
         return _Listing(objects, now + life)
 
+    async def _list_reports(self, stored: StoredEpoch) -> _Listing:
+        """The validation_report.json of each validator, as it was at the results deadline."""
+        epoch = stored.epoch
+        hotkeys = await self._records.holders(epoch.id, ["results"])
+        folders = {validator_prefix(h, epoch.id): {report_key(h, epoch.id)} for h in hotkeys}
+        objects = await self._collect(self._results, folders, epoch.results_deadline, stored)
+        return _Listing(objects, self._clock.now() + self._url_life(stored) / 2)
+
     async def _collect(
         self,
         bucket: Bucket,
@@ -173,8 +210,10 @@ class Reader:
         return timedelta(seconds=max(_LEAST_URL_SECONDS, min(_MOST_URL_SECONDS, seconds)))
 
     def _keep(self, key: tuple[str, BucketName], listing: _Listing) -> None:
-        self._kept[key] = listing
-        self._kept.move_to_end(key)
-        while len(self._kept) > _KEPT:
-            old, _ = self._kept.popitem(last=False)
-            self._locks.pop(old, None)
+        epoch_id, bucket = key
+        kept = self._kept[bucket]
+        kept[epoch_id] = listing
+        kept.move_to_end(epoch_id)
+        while len(kept) > _KEPT[bucket]:
+            old, _ = kept.popitem(last=False)
+            self._locks.pop((old, bucket), None)

@@ -58,6 +58,7 @@ class ApiSettings(BaseSettings):
     min_accuracy_percent: int = 70
     max_winners_per_coldkey: int = 1
     unclaimed: Unclaimed = "burn"
+    credibility_exponent: int = 1
 
     secret_key: SecretStr
 
@@ -74,6 +75,7 @@ class ApiSettings(BaseSettings):
     limit_status: str = "10/minute"
     limit_credentials: str = "10/hour"
     limit_read: str = "60/hour"
+    limit_history: str = "300/hour"
     limit_listing: str = "600/hour"
     limit_results: str = "10/minute"
     limit_address: str = "60/minute"
@@ -158,6 +160,7 @@ class ApiSettings(BaseSettings):
         "limit_status",
         "limit_credentials",
         "limit_read",
+        "limit_history",
         "limit_listing",
         "limit_results",
         "limit_address",
@@ -206,6 +209,7 @@ class ApiSettings(BaseSettings):
             min_accuracy_percent=self.min_accuracy_percent,
             max_winners_per_coldkey=self.max_winners_per_coldkey,
             unclaimed=self.unclaimed,
+            credibility_exponent=self.credibility_exponent,
         )
 
     def draw_rules(self, target: int) -> DrawRules:

@@ -93,7 +93,7 @@ class ObjectAnswer(BaseModel):
 
 class ReadAnswer(BaseModel):
     epoch_id: str
-    bucket: Literal["miners", "results"]
+    bucket: Literal["miners", "results", "reports", "own"]
     objects: list[ObjectAnswer]
     next_cursor: str | None
 

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from sn46.mechanism.chainview import Block, ChainView
 from sn46.mechanism.names import Hotkey, Ppm
+
+SUBMISSION_BLOCKS: Final = 8
+"""Weights that were sent can be included for so many blocks, and never after them (their era)."""
 
 
 class ChainError(Exception):
@@ -29,6 +32,17 @@ class WeightsReceipt:
     block: int
     on_chain: Mapping[Hotkey, Ppm]
     committed_only: bool
+
+
+@dataclass(frozen=True)
+class WeightsUpdate:
+    """The newest weights that a hotkey set or committed: in which block, and when that was (by
+    the chain's regular block time, so some seconds may be missing for each skipped slot).
+    ``committed`` says that the subnet takes commits, which only the chain can open."""
+
+    block: int
+    at: datetime
+    committed: bool
 
 
 class Chain(Protocol):
@@ -56,7 +70,18 @@ class Chain(Protocol):
     async def set_weights(self, weights: Mapping[Hotkey, Ppm]) -> WeightsReceipt:
         """Set this wallet's weights, looked up by hotkey at this moment; a hotkey that is no
         longer registered gives its share to the subnet owner's. Returns once the extrinsic is
-        included, and read back where the subnet is in plaintext mode."""
+        included, and read back where the subnet is in plaintext mode. What was not included
+        within ``SUBMISSION_BLOCKS`` never is."""
+        ...
+
+    async def last_update(self, hotkey: Hotkey) -> WeightsUpdate | None:
+        """The newest weights that a validator set or committed, found by the chain's own record
+        of it; None where it did neither since it was registered."""
+        ...
+
+    async def stands(self, weights: Mapping[Hotkey, Ppm]) -> bool:
+        """Whether what this wallet has on the chain now is what ``set_weights`` would set there.
+        What waits in a commit is not seen."""
         ...
 
     async def weights_of(self, hotkey: Hotkey) -> Mapping[Hotkey, Ppm]:

@@ -1,5 +1,7 @@
 """What the chain can refuse, as types. Each message says what happened and what to do."""
 
+from datetime import timedelta
+
 from sn46.chain.base import ChainError
 
 
@@ -22,12 +24,16 @@ class NoPermit(ChainError):
 class RateLimited(ChainError):
     """The chain's own rate limit refused the call.
 
-    ``blocks_left`` is how many blocks to wait, None where the chain does not tell.
+    ``blocks_left`` is how many blocks to wait, and ``wait`` how long that takes; None where the
+    chain does not tell.
     """
 
-    def __init__(self, message: str, blocks_left: int | None) -> None:
+    def __init__(
+        self, message: str, blocks_left: int | None, wait: timedelta | None = None
+    ) -> None:
         super().__init__(message)
         self.blocks_left = blocks_left
+        self.wait = wait
 
 
 class ExtrinsicRefused(ChainError):
@@ -40,11 +46,16 @@ class ExtrinsicRefused(ChainError):
 
 class SubmissionUnknown(ChainError):
     """The connection broke after an extrinsic was sent, and it was not seen on the chain since.
-    It may still be included while its era lasts: look with ``weights_of`` before trying again."""
+    Where the chain could not be asked it may stand there: look with ``last_update`` before trying
+    again."""
 
 
 class WeightsMismatch(ChainError):
-    """What was read back from the chain is not what was submitted: set the weights again."""
+    """What stands on the chain since ``block`` is not what was meant: set the weights again."""
+
+    def __init__(self, message: str, block: int) -> None:
+        super().__init__(message)
+        self.block = block
 
 
 class WalletError(ChainError):

@@ -14,7 +14,13 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, TypeVar
 
-from sn46.chain.base import BlockNotFinal, ChainError, WeightsReceipt
+from sn46.chain.base import (
+    SUBMISSION_BLOCKS,
+    BlockNotFinal,
+    ChainError,
+    WeightsReceipt,
+    WeightsUpdate,
+)
 from sn46.chain.errors import (
     ChainUnreachable,
     ExtrinsicRefused,
@@ -39,13 +45,19 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEPT_BLOCKS = 4096
 # Watch statuses after which the extrinsic may still stand in a block.
 _UNCERTAIN = {"FinalityTimeout", "Retracted", "Usurped"}
+# How a node refuses what was made for another runtime than it runs.
+_STALE = {"BadProof", "Call"}
+# Blocks from inclusion to finality, generously.
+_FINALITY_BLOCKS = 4
 
 
 class SdkChain:
     """One subnet, read and written through a bittensor ``Client``. Implements ``Chain``.
 
     One instance serves any number of tasks of one event loop; it connects with the first call,
-    and again with the next one where that failed. Weights of two tasks must not be set at once.
+    and again with the next one where that failed, or where the chain changed its runtime: what
+    the SDK knows of calls and types is read anew then. Weights of two tasks must not be set at
+    once.
     """
 
     def __init__(
@@ -58,7 +70,7 @@ class SdkChain:
         clock: Clock | None = None,
         version_key: int = 0,
         wait_for_finalization: bool = True,
-        recovery_blocks: int = 10,
+        recovery_blocks: int = SUBMISSION_BLOCKS + _FINALITY_BLOCKS,
     ) -> None:
         """
         Args:
@@ -117,6 +129,13 @@ class SdkChain:
         if own is None:
             _raise_not_registered(address_of(signer), self.netuid)
         row = by_uid(weights, view)
+        if not own.validator_permit and own.hotkey != view.owner_hotkey and list(row) != [own.uid]:
+            # Refused here, since an extrinsic that fails costs its fee all the same.
+            raise NoPermit(
+                f"The hotkey {own.hotkey} holds no validator permit on subnet {self.netuid}, so "
+                "its weights were not sent. A permit comes with more stake, at the subnet's next "
+                "epoch."
+            )
         intent = self._sdk.SetWeights(
             netuid=self.netuid,
             weights={uid: float(ppm) for uid, ppm in row.items()},
@@ -126,14 +145,43 @@ class SdkChain:
             with self._translated("set weights"):
                 result = await self._execute(client, intent, signer)
         except RateLimited as error:
-            raise RateLimited(str(error), await self._blocks_left(own.uid)) from error
+            blocks = await self._blocks_left(own.uid)
+            wait = blocks * await self._time_of_a_block()
+            raise RateLimited(str(error), blocks, wait) from error
         if result is None or result.extrinsic_id is None:
             block = await self._lost_update(own.uid, view.block.number)
         else:
             block = int(result.extrinsic_id.partition("-")[0])
         if await self._read("CommitRevealWeightsEnabled", [self.netuid], block):
+            await self._check_holders(list(row), block, view)
             return WeightsReceipt(block=block, on_chain={}, committed_only=True)
         return await self._read_back(block, own.uid, row, view)
+
+    async def last_update(self, hotkey: Hotkey) -> WeightsUpdate | None:
+        newest, head = await self.block(), await self._head()
+        uid = await self._read("Uids", [self.netuid, hotkey], head)
+        if uid is None:
+            return None
+        updates = await self._read("LastUpdate", [self.netuid], head)
+        registered = await self._read("BlockAtRegistration", [self.netuid, int(uid)], head)
+        block = int(updates[int(uid)])
+        if block <= int(registered or 0):  # Registering counts as an update on the chain.
+            return None
+        # Not read at that block, whose state a node forgets within the hour.
+        at = newest.timestamp + (block - newest.number) * await self._time_of_a_block()
+        committed = await self._read("CommitRevealWeightsEnabled", [self.netuid], head)
+        return WeightsUpdate(block=block, at=at, committed=bool(committed))
+
+    async def stands(self, weights: Mapping[Hotkey, Ppm]) -> bool:
+        head = await self._head()
+        view = await self._view(head)
+        own = view.by_hotkey.get(address_of(self._own()))
+        if own is None:
+            return False
+        expected = await self._expected(by_uid(weights, view), own.uid, head)
+        actual = await self._row(own.uid, head)
+        # The chain keeps the weight of a uid that passed on, as a zero.
+        return expected == {uid: value for uid, value in actual.items() if value}
 
     async def weights_of(self, hotkey: Hotkey) -> Mapping[Hotkey, Ppm]:
         head = await self._head()
@@ -197,6 +245,7 @@ class SdkChain:
                 with self._translated("connect"):
                     await substrate.connect()
                 self._broken = False
+                self._block_time = None
                 self._connected = self._sdk.Client(self._network, substrate=substrate), substrate
             return self._connected
 
@@ -220,9 +269,18 @@ class SdkChain:
                 "check the endpoint and the network, or wait and try again."
             ) from error
         except sdk.ChainError as error:
+            self._broken = self._broken or error.name in _STALE
             raise self._refusal(doing, error) from error
         except sdk.BittensorError as error:
             raise ChainError(f"Could not {doing}: {error}.") from error
+        except (LookupError, TypeError, ValueError) as error:
+            # So does the SDK's decoder where the chain's types are others than it knows.
+            self._broken = True
+            raise ChainError(
+                f"Could not {doing}: the chain's answer cannot be read ({error!r}). Its runtime "
+                "may be new: what is known of it is read again with the next call. If this stays "
+                "so, a newer version of this software is needed."
+            ) from error
 
     def _refusal(self, doing: str, error: Any) -> ChainError:
         code = self._sdk.ErrorCode
@@ -316,16 +374,21 @@ class SdkChain:
 
     async def _by_hotkey(self, values: Mapping[int, int], block: int) -> dict[Hotkey, int]:
         """A row by the hotkeys that hold its uids at that block."""
-        client, _ = await self._connection()
-        with self._translated(f"read hotkeys at block {block}"):
-            hotkeys = await client.query_batch(
-                (_PALLET, "Keys"), [[self.netuid, uid] for uid in values], block=block
-            )
+        hotkeys = await self._hotkeys(list(values), block)
         return {
-            Hotkey(str(hotkey)): value
+            hotkey: value
             for hotkey, value in zip(hotkeys, values.values(), strict=True)
             if hotkey is not None
         }
+
+    async def _hotkeys(self, uids: list[int], block: int) -> list[Hotkey | None]:
+        """Who holds each of these uids at that block."""
+        client, _ = await self._connection()
+        with self._translated(f"read hotkeys at block {block}"):
+            hotkeys = await client.query_batch(
+                (_PALLET, "Keys"), [[self.netuid, uid] for uid in uids], block=block
+            )
+        return [None if hotkey is None else Hotkey(str(hotkey)) for hotkey in hotkeys]
 
     async def _blocks_left(self, uid: int) -> int:
         head = await self._head()
@@ -345,7 +408,11 @@ class SdkChain:
         sdk = self._sdk
         try:
             result = await client.execute(
-                intent, signer, wait_for_finalization=self._finalization, wait_for_inclusion=True
+                intent,
+                signer,
+                wait_for_finalization=self._finalization,
+                wait_for_inclusion=True,
+                period=SUBMISSION_BLOCKS,
             )
         except (sdk.RpcConnectionError, OSError, TimeoutError):
             self._broken = True
@@ -400,16 +467,23 @@ class SdkChain:
         if not rows_equal(list(expected.items()), list(actual.items())):
             raise WeightsMismatch(
                 f"At block {block} the chain has other weights for uid {uid} than were submitted: "
-                f"{actual} instead of {expected} (uid to u16). Set them again."
+                f"{actual} instead of {expected} (uid to u16). Set them again.",
+                block,
             )
+        await self._check_holders(list(actual), block, view)
         by_hotkey = await self._by_hotkey(actual, block)
-        strangers = [key for key in by_hotkey if key not in view.by_hotkey]
-        if strangers:
-            raise WeightsMismatch(
-                f"A uid passed on while the weights were set: at block {block} a share stands for "
-                f"{strangers[0]}, to whom it does not belong. Set the weights again."
-            )
         return WeightsReceipt(block=block, on_chain=to_ppm(by_hotkey), committed_only=False)
+
+    async def _check_holders(self, uids: list[int], block: int, view: ChainView) -> None:
+        """Raise WeightsMismatch where a uid passed on between the look at it and the block."""
+        meant = {neuron.uid: neuron.hotkey for neuron in view.neurons}
+        for uid, hotkey in zip(uids, await self._hotkeys(uids, block), strict=True):
+            if hotkey != meant.get(Uid(uid)):
+                raise WeightsMismatch(
+                    f"A uid passed on while the weights were set: at block {block} a share stands "
+                    f"for {hotkey}, to whom it does not belong. Set the weights again.",
+                    block,
+                )
 
     async def _expected(self, row: Mapping[int, int], own: int, block: int) -> dict[int, int]:
         """What the SDK makes of a row: clipped to the subnet's limit, and scaled to u16."""

@@ -23,7 +23,7 @@ from sn46.mechanism.times import parse_time
 from sn46.store.base import ReadableObject, UploadPolicy
 
 Purpose = Literal["evidence", "results"]
-BucketName = Literal["miners", "results"]
+BucketName = Literal["miners", "results", "reports"]
 _T = TypeVar("_T")
 Status = Literal["in_progress", "completed", "failed", "timeout"]
 
@@ -193,10 +193,10 @@ class ApiClient:
         return _parsed(_policy, await self._send("POST", "/s3-access/validator-upload", body))
 
     async def validator_read(
-        self, epoch_id: EpochId, bucket: BucketName = "miners"
+        self, epoch_id: EpochId, bucket: BucketName | Literal["own"] = "miners"
     ) -> list[ReadableObject]:
         """All of an epoch's frozen objects, sorted by key. Where the deadline passed only now, it
-        waits until the API shows them."""
+        waits until the API shows them. ``own`` is what this hotkey has in the results bucket."""
         objects: list[ReadableObject] = []
         cursor: str | None = None
         while True:

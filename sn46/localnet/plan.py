@@ -42,6 +42,7 @@ _LIMITS = {
     "LIMIT_STATUS": "600/minute",
     "LIMIT_CREDENTIALS": "600/minute",
     "LIMIT_READ": "6000/minute",
+    "LIMIT_HISTORY": "6000/minute",
     "LIMIT_RESULTS": "600/minute",
     "LIMIT_ADDRESS": "6000/minute",
 }

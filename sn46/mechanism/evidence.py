@@ -28,6 +28,7 @@ EVIDENCE_SCHEMA: Final[Mapping[str, pl.DataType]] = {
     "source": pl.String(),
     "detail": pl.String(),
     "checked_at": pl.Datetime("us", "UTC"),
+    "shown": pl.Int64(),
 }
 MAX_EVIDENCE_ROWS: Final = 100_000
 MAX_EVIDENCE_BYTES: Final = 32 * 1024 * 1024
@@ -47,7 +48,8 @@ def evidence_key(validator: str, epoch_id: str) -> str:
 
 @dataclass(frozen=True)
 class Check:
-    """One validator's check of one row."""
+    """One validator's check of one row. ``shown`` is how many of the row's filled optional fields
+    the source shows in agreement, as ``verdicts.shown_fields`` counts them."""
 
     miner: Hotkey
     listing_id: str
@@ -55,6 +57,7 @@ class Check:
     source: str
     detail: str
     checked_at: datetime
+    shown: int
 
 
 def write_evidence(
@@ -62,7 +65,8 @@ def write_evidence(
 ) -> tuple[bytes, dict[str, Any]]:
     """spot_checks.parquet, and the signed evidence.json that stands beside it."""
     rows = [
-        (c.miner, c.listing_id, c.verdict.value, c.source, c.detail, c.checked_at) for c in checks
+        (c.miner, c.listing_id, c.verdict.value, c.source, c.detail, c.checked_at, c.shown)
+        for c in checks
     ]
     frame = pl.DataFrame(rows, schema=dict(EVIDENCE_SCHEMA), orient="row")
     buffer = io.BytesIO()
@@ -145,7 +149,7 @@ def _checks(frame: pl.DataFrame) -> Iterable[Check]:
         & pl.col("checked_at").is_between(_EARLIEST, _LATEST)
         & pl.all_horizontal(pl.all().is_not_null())
     )
-    for miner, listing_id, verdict, source, detail, checked_at in sound.iter_rows():
+    for miner, listing_id, verdict, source, detail, checked_at, shown in sound.iter_rows():
         yield Check(
             Hotkey(miner),
             listing_id,
@@ -153,6 +157,7 @@ def _checks(frame: pl.DataFrame) -> Iterable[Check]:
             source,
             detail[:MAX_DETAIL_CHARACTERS],
             checked_at,
+            shown,
         )
 
 
@@ -177,13 +182,15 @@ _AGAINST: Final = frozenset({Merged.CONTRADICTED, Merged.FAKE})
 
 @dataclass(frozen=True)
 class MergedRow:
-    """A sampled row's merged verdict, how many voices it had, and the sentence of one that
-    gave it."""
+    """A sampled row's merged verdict, how many voices it had, the sentence of one that gave it,
+    and how many of its ``row.filled`` optional fields the source shows: None where the verdict
+    does not say that the source knows the home."""
 
     row: SampledRow
     verdict: Merged
     voices: int
     detail: str
+    shown: int | None
 
 
 def voices_by_row(
@@ -215,6 +222,9 @@ def merge_row(
     more stake behind it; a tie again, or none of them, is INCONCLUSIVE. Where two or more
     validators were assigned, one voice alone neither punishes, nor acquits against two.
 
+    Of what those with the common verdict say of shown fields, the middle one counts, of two in the
+    middle the higher: one voice alone does not take a field away.
+
     Args:
         row: the sampled row, with the validators it was assigned to.
         voices: each validator's check of it.
@@ -237,7 +247,11 @@ def merge_row(
         if punishes_alone or acquits_alone:
             verdict = Merged.INCONCLUSIVE
     details = [voices[v].detail for v in sorted(supporters)]
-    return MergedRow(row, verdict, len(voices), details[0] if details else "")
+    shown = None
+    if verdict in (Merged.CONFIRMED, Merged.CONTRADICTED):
+        counts = sorted(min(max(voices[v].shown, 0), row.filled) for v in supporters)
+        shown = counts[len(counts) // 2]
+    return MergedRow(row, verdict, len(voices), details[0] if details else "", shown)
 
 
 def _strongest(given: Mapping[Merged, list[Hotkey]], stakes: Mapping[Hotkey, int]) -> Merged:

@@ -7,19 +7,25 @@ Three pure steps, which a validator's own epoch and a replay of it share::
     conclude(line-up, plan, evidence)          merged verdicts, final scores, winners, weights
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import polars as pl
 
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.canonical import hash_json
 from sn46.mechanism.chainview import ChainView
+from sn46.mechanism.credibility import NO_RECORD, UNKNOWN, WINDOW, Credibility
 from sn46.mechanism.evidence import Evidence, Merged, MergedRow, merge_row, voices_by_row
 from sn46.mechanism.names import Coldkey, Hotkey, Ppm
 from sn46.mechanism.quick import QuickResult
 from sn46.mechanism.reasons import Code, Reason
 from sn46.mechanism.rewards import (
     Contender,
+    Lot,
     choose_winners,
+    shared_part,
     standing_order,
     weights_of,
 )
@@ -38,6 +44,9 @@ from sn46.mechanism.scoring import CheckCounts, blend, quality_score, speed_scor
 from sn46.mechanism.verdicts import Verdict
 
 MIN_CONCLUSIVE_CHECKS = 5
+_FAILED_SHOWN = 5
+EXCUSED_PERCENT = 10
+"""So much of a sample may be missing at the source where others vouch for it."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,10 @@ class CheckPlan:
 
 @dataclass(frozen=True)
 class MinerOutcome:
-    """All there is to say of one miner's epoch. None where a step was not reached."""
+    """All there is to say of one miner's epoch. None where a step was not reached.
+
+    ``earned`` is the score of this epoch alone, ``final`` what its credibility leaves of it.
+    """
 
     quick: QuickResult
     standing: Standing | None
@@ -75,6 +87,8 @@ class MinerOutcome:
     reserve: bool
     checks: CheckCounts | None
     quality: Ppm | None
+    earned: Ppm
+    credibility: Credibility
     final: Ppm
     rank: int | None
     weight: Ppm
@@ -156,6 +170,7 @@ def plan_checks(lined_up: LineUp) -> CheckPlan:
                 index,
                 suspicion,
                 assign_checks(hotkey, listing_id, validators, rules.spot_check_replicas, seed),
+                rows_of_it.item(index, "filled"),
             )
             for index, listing_id, suspicion in sampled
         )
@@ -164,14 +179,51 @@ def plan_checks(lined_up: LineUp) -> CheckPlan:
 
 def is_vouched(lined_up: LineUp, row: SampledRow) -> bool:
     """Whether enough others reported a home that the source does not know: at least two other
-    coldkeys, and at least half of the other coldkeys whose participants have rows in its ZIP."""
-    kept = lined_up.results[row.miner].kept
-    address_key, zipcode = kept.row(row.index)[1:3]
-    own = lined_up.standings[row.miner].coldkey
+    coldkeys, and at least half of the other coldkeys that cover its ZIP. Those that have half of
+    what is expected of it cover it; where they are fewer than two, all with rows in it do."""
+    return bool(_vouched(lined_up, [row]))
+
+
+def _vouched(lined_up: LineUp, rows: Sequence[SampledRow]) -> set[tuple[Hotkey, str]]:
+    """Those of the rows, by miner and listing_id, that are vouched for."""
+    if not rows:
+        return set()
     market = lined_up.market
-    reported = market.vouchers(row.listing_id, str(address_key), str(zipcode)) - {own}
-    covering = market.covering(str(zipcode)) - {own}
-    return len(reported) >= 2 and len(reported) * 2 >= len(covering)
+    asked = pl.concat(
+        [
+            lined_up.results[row.miner]
+            .kept[row.index]
+            .select("listing_id", "address_key", "zipcode")
+            for row in rows
+        ]
+    )
+    limit = lined_up.assignment.rules.source_result_limit
+    half = {
+        z.zipcode: -(-min(z.expected_listings, limit) // 2) for z in lined_up.assignment.zipcodes
+    }
+    vouched: set[tuple[Hotkey, str]] = set()
+    vouchers = market.vouchers_of(asked)
+    for row, zipcode, reported in zip(rows, asked["zipcode"], vouchers, strict=True):
+        own = lined_up.standings[row.miner].coldkey
+        others = reported - {own}
+        covering = market.covering(zipcode, half.get(zipcode, 1)) - {own}
+        if len(covering) < 2:
+            covering = market.covering(zipcode) - {own}
+        if len(others) >= 2 and len(others) * 2 >= len(covering):
+            vouched.add((row.miner, row.listing_id))
+    return vouched
+
+
+def _excused(plan: CheckPlan, vouched: set[tuple[Hotkey, str]]) -> set[tuple[Hotkey, str]]:
+    """Homes do get delisted, but few within hours: where more than one, and more than a tenth of a
+    miner's sample, is vouched for, its vouchers are its friends, and none of it is excused."""
+    sampled = Counter(row.miner for row in plan.rows)
+    missing = Counter(miner for miner, _ in vouched)
+    return {
+        (miner, listing_id)
+        for miner, listing_id in vouched
+        if missing[miner] <= max(1, sampled[miner] * EXCUSED_PERCENT // 100)
+    }
 
 
 def _merge(
@@ -179,27 +231,41 @@ def _merge(
 ) -> tuple[MergedRow, ...]:
     stakes = {n.hotkey: n.stake for n in lined_up.view.neurons}
     voices = voices_by_row(evidence, plan.rows)
-    merged: list[MergedRow] = []
-    for row in plan.rows:
-        checks = voices[row.miner, row.listing_id]
-        # Only a NOT_FOUND can be vouched for, and looking for vouchers reads the whole market.
-        missing = any(check.verdict == Verdict.NOT_FOUND for check in checks.values())
-        vouched = missing and is_vouched(lined_up, row)
-        merged.append(merge_row(row, checks, stakes, vouched=vouched))
-    return tuple(merged)
+    # Only a NOT_FOUND can be vouched for, and looking for vouchers reads the whole market.
+    missing = [
+        row
+        for row in plan.rows
+        if any(c.verdict == Verdict.NOT_FOUND for c in voices[row.miner, row.listing_id].values())
+    ]
+    vouched = _excused(plan, _vouched(lined_up, missing))
+    return tuple(
+        merge_row(
+            row,
+            voices[row.miner, row.listing_id],
+            stakes,
+            vouched=(row.miner, row.listing_id) in vouched,
+        )
+        for row in plan.rows
+    )
 
 
 def _count(merged: Iterable[MergedRow]) -> dict[Hotkey, CheckCounts]:
     found: dict[Hotkey, dict[Merged, int]] = {}
+    fields: dict[Hotkey, tuple[int, int]] = {}
     for row in merged:
         of_miner = found.setdefault(row.row.miner, {})
         of_miner[row.verdict] = of_miner.get(row.verdict, 0) + 1
+        if row.shown is not None:
+            filled, shown = fields.get(row.row.miner, (0, 0))
+            fields[row.row.miner] = filled + row.row.filled, shown + row.shown
     return {
         hotkey: CheckCounts(
             confirmed=counts.get(Merged.CONFIRMED, 0),
             contradicted=counts.get(Merged.CONTRADICTED, 0),
             fake=counts.get(Merged.FAKE, 0),
             inconclusive=counts.get(Merged.INCONCLUSIVE, 0),
+            fields_filled=fields.get(hotkey, (0, 0))[0],
+            fields_shown=fields.get(hotkey, (0, 0))[1],
         )
         for hotkey, counts in found.items()
     }
@@ -254,8 +320,31 @@ def too_few_checks(counts: CheckCounts, rows: Sequence[MergedRow]) -> tuple[Reas
     )
 
 
-def conclude(lined_up: LineUp, plan: CheckPlan, evidence: Iterable[Evidence]) -> Outcome:
-    """Merge all evidence and settle scores, winners and weights."""
+def unshown_fields(counts: CheckCounts) -> tuple[Reason, ...]:
+    """What quality lost because the source does not show all that the rows have filled."""
+    unshown = counts.fields_filled - counts.fields_shown
+    if not unshown:
+        return ()
+    return (
+        Reason(
+            Code.FIELDS_NOT_SHOWN,
+            unshown,
+            f"Of {counts.fields_filled} optional fields filled in the checked rows the source "
+            f"shows {counts.fields_shown} in agreement; filled fields count to that share.",
+        ),
+    )
+
+
+def conclude(
+    lined_up: LineUp,
+    plan: CheckPlan,
+    evidence: Iterable[Evidence],
+    past: Mapping[Hotkey, Credibility] = NO_RECORD,
+) -> Outcome:
+    """Merge all evidence and settle scores, winners and weights.
+
+    ``past`` is each miner's credibility from the epochs before; who is not in it is unknown.
+    """
     given = tuple(sorted(evidence, key=lambda e: e.validator))
     merged = _merge(lined_up, plan, given)
     counts = {hotkey: CheckCounts() for hotkey in plan.chosen.all} | _count(merged)
@@ -263,8 +352,10 @@ def conclude(lined_up: LineUp, plan: CheckPlan, evidence: Iterable[Evidence]) ->
     for row in merged:
         by_miner[row.row.miner].append(row)
     faults = {h: disqualification(lined_up, counts[h], by_miner[h]) for h in plan.chosen.all}
-    candidates = _candidates(plan, faults, lined_up.assignment.rules.deep_validation_top)
-    finals = _final_scores(lined_up, plan, counts, faults, candidates)
+    candidates = _candidates(plan, faults)
+    earned = _final_scores(lined_up, plan, counts, faults, candidates)
+    exponent = lined_up.assignment.rules.credibility_exponent
+    finals = {h: past.get(h, UNKNOWN).applied_to(s, exponent) for h, s in earned.items()}
     contenders = [
         Contender(
             hotkey,
@@ -279,8 +370,11 @@ def conclude(lined_up: LineUp, plan: CheckPlan, evidence: Iterable[Evidence]) ->
     honest = {h: s.coldkey for h, s in lined_up.standings.items() if faults.get(h) is None}
     weights = weights_of(
         winners,
-        honest,
-        honest,
+        shared_part(
+            {h: honest[h] for h in candidates},
+            {honest[h] for h in winners},
+            _lot(plan, faults),
+        ),
         burn=lined_up.view.owner_hotkey,
         rules=lined_up.assignment.rules,
     )
@@ -294,13 +388,17 @@ def conclude(lined_up: LineUp, plan: CheckPlan, evidence: Iterable[Evidence]) ->
             reserve=hotkey in plan.chosen.reserves,
             checks=counts.get(hotkey),
             quality=_quality(lined_up, counts, hotkey),
+            earned=earned[hotkey],
+            credibility=past.get(hotkey, UNKNOWN),
             final=finals[hotkey],
             rank=ranks.get(hotkey),
             weight=weights.get(hotkey, Ppm(0)),
             disqualified=faults.get(hotkey) is not None,
             reasons=(
-                *_reasons(lined_up, hotkey, faults.get(hotkey), winners, honest),
+                *_reasons(lined_up, plan, hotkey, faults.get(hotkey), winners, honest),
                 *(too_few_checks(counts[hotkey], by_miner[hotkey]) if hotkey in unverified else ()),
+                *(unshown_fields(counts[hotkey]) if hotkey in candidates else ()),
+                *_low_credibility(past.get(hotkey, UNKNOWN), earned[hotkey], finals[hotkey]),
             ),
         )
         for hotkey, result in lined_up.results.items()
@@ -316,18 +414,64 @@ def conclude(lined_up: LineUp, plan: CheckPlan, evidence: Iterable[Evidence]) ->
     )
 
 
-def _candidates(
-    plan: CheckPlan, faults: Mapping[Hotkey, Reason | None], top: int
-) -> tuple[Hotkey, ...]:
-    """The candidates that stand, reserves moved up in their order."""
+def _low_credibility(past: Credibility, earned: Ppm, final: Ppm) -> tuple[Reason, ...]:
+    """Why a score is lower than what was earned in this epoch."""
+    if final == earned:
+        return ()
+    newest = past.failed[-_FAILED_SHOWN:]
+    more = len(past.failed) - len(newest)
+    told = ", ".join(newest) + (f" and {more} before" if more else "")
+    return (
+        Reason(
+            Code.LOW_CREDIBILITY,
+            len(past.failed),
+            f"Its record takes {earned - final:,} of the {earned:,} that it earned: credibility "
+            f"{past.value / 10_000:.2f} %. Of the {WINDOW} epochs before, {past.epochs} count for "
+            f"it, and in {len(past.failed)} it was invalid or disqualified: {told}.",
+        ),
+    )
+
+
+def _lot(plan: CheckPlan, faults: Mapping[Hotkey, Reason | None]) -> Lot:
+    """Those that were checked for all who are neither candidates nor reserves."""
+    drawn = plan.chosen.random
+    standing = tuple(hotkey for hotkey in drawn if faults[hotkey] is None)
+    return Lot(standing, len(drawn), plan.chosen.unseen)
+
+
+def _not_drawn(lined_up: LineUp, plan: CheckPlan, hotkey: Hotkey) -> Reason:
+    """Why who is no candidate and was not drawn has no part in this epoch."""
+    chosen, standings = plan.chosen, lined_up.standings
+    coldkey = standings[hotkey].coldkey
+    own = next((h for h in chosen.all if standings[h].coldkey == coldkey), None)
+    if own is not None:
+        return Reason(
+            Code.NOT_DRAWN,
+            1,
+            f"Another hotkey of its coldkey, {own}, was checked for it: nobody is paid unseen.",
+        )
+    return Reason(
+        Code.NOT_DRAWN,
+        1,
+        f"{chosen.unseen} coldkeys are below the candidates and reserves; {len(chosen.random)} of "
+        "them were drawn, checked, and paid for all, and this one was not: nobody is paid unseen. "
+        "The lot is another in each epoch.",
+    )
+
+
+def _candidates(plan: CheckPlan, faults: Mapping[Hotkey, Reason | None]) -> tuple[Hotkey, ...]:
+    """Who competes for the places: candidates and reserves that stand. Reserves do not wait for a
+    place to become free: what a candidate claimed before it was checked may be all it has."""
     line = plan.chosen.candidates + plan.chosen.reserves
-    return tuple([hotkey for hotkey in line if faults[hotkey] is None][:top])
+    return tuple(hotkey for hotkey in line if faults[hotkey] is None)
 
 
 def _quality(lined_up: LineUp, counts: Mapping[Hotkey, CheckCounts], hotkey: Hotkey) -> Ppm | None:
     if hotkey not in counts:
         return None
-    return quality_score(lined_up.standings[hotkey].completeness, counts[hotkey].accuracy)
+    checked = counts[hotkey]
+    completeness = lined_up.standings[hotkey].completeness
+    return quality_score(completeness, checked.accuracy, checked.shown)
 
 
 def _final_scores(
@@ -343,7 +487,7 @@ def _final_scores(
         if standing is None or faults.get(hotkey) is not None:
             finals[hotkey] = Ppm(0)
         elif hotkey in candidates:
-            quality = quality_score(standing.completeness, counts[hotkey].accuracy)
+            quality = _quality(lined_up, counts, hotkey) or Ppm(0)
             finals[hotkey] = blend(standing.speed, quality, standing.volume)
         else:
             finals[hotkey] = standing.preliminary
@@ -372,6 +516,7 @@ def _ranks(
 
 def _reasons(
     lined_up: LineUp,
+    plan: CheckPlan,
     hotkey: Hotkey,
     fault: Reason | None,
     winners: tuple[Hotkey, ...],
@@ -391,4 +536,6 @@ def _reasons(
                 "coldkey with a winner earns nothing for its other hotkeys.",
             )
         )
+    elif hotkey in honest and hotkey not in plan.chosen.all:
+        reasons.append(_not_drawn(lined_up, plan, hotkey))
     return tuple(reasons)

@@ -27,6 +27,9 @@ class Code(StrEnum):
     LOW_ACCURACY = "low_accuracy"
     COLDKEY_LIMIT = "coldkey_limit"
     TOO_FEW_CHECKS = "too_few_checks"
+    FIELDS_NOT_SHOWN = "fields_not_shown"
+    NOT_DRAWN = "not_drawn"
+    LOW_CREDIBILITY = "low_credibility"
 
 
 @dataclass(frozen=True)

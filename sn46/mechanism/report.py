@@ -59,6 +59,8 @@ def miner_entry(miner: MinerOutcome) -> dict[str, Any]:
         "preliminary": standing.preliminary if standing else None,
         "accuracy": miner.checks.accuracy if miner.checks else None,
         "quality": miner.quality,
+        "credibility": miner.credibility.value,
+        "credibility_epochs": miner.credibility.epochs,
         "final": miner.final,
         "rank": miner.rank,
         "weight": miner.weight,
@@ -88,6 +90,7 @@ def build_report(
     qualities = [m.quality for m in miners.values() if m.quality is not None]
     return {
         "epoch_id": outcome.assignment.epoch_id,
+        "epoch_seconds": outcome.assignment.epoch.seconds,
         "validation_timestamp": format_time(finished_at),
         "validator_hotkey": validator,
         "total_miners_evaluated": len(miners),

@@ -43,34 +43,58 @@ def choose_winners(contenders: Collection[Contender], rules: Rules) -> tuple[Hot
     return tuple(winners)
 
 
+@dataclass(frozen=True)
+class Lot:
+    """Those drawn to be checked for all coldkeys that have no candidate or reserve.
+
+    ``drawn`` are those of them that stand, of ``places`` that were drawn, ``coldkeys`` how many
+    coldkeys they stand for.
+    """
+
+    drawn: tuple[Hotkey, ...] = ()
+    places: int = 0
+    coldkeys: int = 0
+
+
+def shared_part(
+    line: Mapping[Hotkey, Coldkey], winning: Collection[Coldkey], lot: Lot
+) -> dict[Hotkey, Ppm]:
+    """The shared 50,000 ppm by hotkey. Nobody has a part unseen (docs/decisions/0047).
+
+    It is split equally by the coldkeys that have no winner, and a coldkey's part equally by its
+    hotkeys that were checked. Coldkeys without a candidate or reserve have theirs by lot: each that
+    was drawn stands for as many as there are places to a coldkey, so that a coldkey's part is, over
+    the epochs, what it would be if all were checked. What those drawn and disqualified would have
+    had is nobody's.
+
+    Args:
+        line: candidates and reserves that stand, with their coldkeys.
+        winning: the winners' coldkeys.
+        lot: those drawn among the others.
+    """
+    by_coldkey: dict[Coldkey, list[Hotkey]] = {}
+    for hotkey, coldkey in sorted(line.items()):
+        if coldkey not in winning:
+            by_coldkey.setdefault(coldkey, []).append(hotkey)
+    heads = len(by_coldkey) + lot.coldkeys
+    each = SHARED // heads if heads else 0
+    shares = {h: Ppm(each // len(hotkeys)) for hotkeys in by_coldkey.values() for h in hotkeys}
+    return shares | {h: Ppm(each * lot.coldkeys // lot.places) for h in lot.drawn}
+
+
 def weights_of(
-    winners: Sequence[Hotkey],
-    honest: Mapping[Hotkey, Coldkey],
-    coldkeys: Mapping[Hotkey, Coldkey],
-    *,
-    burn: Hotkey,
-    rules: Rules,
+    winners: Sequence[Hotkey], shares: Mapping[Hotkey, Ppm], *, burn: Hotkey, rules: Rules
 ) -> dict[Hotkey, Ppm]:
     """Weights by hotkey; they sum to 1,000,000.
 
     Args:
         winners: at most three, best first.
-        honest: every participant that was not disqualified, with its coldkey.
-        coldkeys: the winners' coldkeys.
+        shares: the others' parts of what is shared.
         burn: the subnet owner's hotkey, to which goes what nobody claims.
         rules: of the assignment; ``unclaimed`` says whether the rest is burnt or the claimed
             part scaled up instead.
     """
-    weights: dict[Hotkey, int] = dict(zip(winners, PRIZES, strict=False))
-    winning = {coldkeys[hotkey] for hotkey in winners}
-    sharing: dict[Coldkey, list[Hotkey]] = {}
-    for hotkey, coldkey in sorted(honest.items()):
-        if coldkey not in winning:
-            sharing.setdefault(coldkey, []).append(hotkey)
-    for hotkeys in sharing.values():
-        each = SHARED // len(sharing) // len(hotkeys)
-        for hotkey in hotkeys:
-            weights[hotkey] = each
+    weights: dict[Hotkey, int] = dict(zip(winners, PRIZES, strict=False)) | dict(shares)
     claimed = sum(weights.values())
     if rules.unclaimed == "redistribute" and claimed:
         weights = _scaled(weights, claimed)

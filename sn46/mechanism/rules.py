@@ -10,9 +10,10 @@ from typing import Any, Literal, cast
 
 from sn46.mechanism.errors import AssignmentError
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 MAX_LOOKBACK_DAYS = 36_525
 """A century: no sale that a portal shows is older, and no date arithmetic overflows."""
+MAX_CREDIBILITY_EXPONENT = 8
 
 Unclaimed = Literal["burn", "redistribute"]
 
@@ -32,6 +33,7 @@ class Rules:
     min_accuracy_percent: int = 70
     max_winners_per_coldkey: int = 1
     unclaimed: Unclaimed = "burn"
+    credibility_exponent: int = 1
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -50,6 +52,10 @@ class Rules:
                      "spot_check_replicas"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise AssignmentError(f"rules.{name} must be at least 1.")
+        if self.credibility_exponent > MAX_CREDIBILITY_EXPONENT:
+            raise AssignmentError(
+                f"rules.credibility_exponent cannot be over {MAX_CREDIBILITY_EXPONENT}."
+            )
         if self.lookback_days > MAX_LOOKBACK_DAYS:
             raise AssignmentError(f"rules.lookback_days cannot be over {MAX_LOOKBACK_DAYS}.")
 
@@ -68,6 +74,11 @@ class Rules:
             raise AssignmentError("The assignment carries no rules.")
         given = cast(Mapping[str, Any], value)
         version = given.get("version")
+        if type(version) is int and version < RULES_VERSION:
+            raise AssignmentError(
+                f"The assignment follows rules of version {version}, and this program judges by "
+                f"version {RULES_VERSION}. Use the sn46 of its time for it."
+            )
         if version != RULES_VERSION:
             raise AssignmentError(
                 f"The assignment follows rules of version {version!r}, and this program knows "

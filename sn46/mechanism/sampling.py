@@ -5,9 +5,11 @@ Everything is drawn from ``validation_seed``, which nobody can know while upload
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from heapq import nsmallest
 from typing import Final
 
@@ -45,11 +47,14 @@ class Standing:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Whose rows are checked. The three groups do not overlap."""
+    """Whose rows are checked. The three groups do not overlap. ``unseen`` is how many coldkeys
+    have neither a candidate nor a reserve: those of the randomly checked, and all that these stand
+    for."""
 
     candidates: tuple[Hotkey, ...]
     reserves: tuple[Hotkey, ...]
     random: tuple[Hotkey, ...]
+    unseen: int
 
     @property
     def all(self) -> tuple[Hotkey, ...]:
@@ -58,15 +63,39 @@ class Chosen:
 
 def choose(standings: Iterable[Standing], assignment: Assignment, seed: str) -> Chosen:
     """Candidates by preliminary score, ties by time, then hotkey; the next three as reserves;
-    and of the rest those with the smallest hash(``{validation_seed}:{hotkey}``)."""
+    and of the coldkeys that have neither those with the smallest
+    hash(``{validation_seed}:{coldkey}``), each with its hotkey of the smallest
+    hash(``{validation_seed}:{hotkey}``).
+
+    Candidates and reserves of one coldkey are no more than the places that it can win: its other
+    hotkeys would only keep others from being candidates (docs/decisions/0044).
+    """
     ordered = sorted(standings, key=lambda s: (-s.preliminary, s.time, s.hotkey))
     top = assignment.rules.deep_validation_top
-    hotkeys = [s.hotkey for s in ordered]
-    rest = sorted(hotkeys[top + RESERVES :], key=lambda h: (sha256_hex(f"{seed}:{h}"), h))
+    most = assignment.rules.max_winners_per_coldkey
+    of_coldkey: Counter[Coldkey] = Counter()
+    line: list[Hotkey] = []
+    rest: dict[Coldkey, list[Hotkey]] = {}
+    for standing in ordered:
+        fits = len(line) < top + RESERVES and of_coldkey[standing.coldkey] < most
+        of_coldkey[standing.coldkey] += fits
+        if fits:
+            line.append(standing.hotkey)
+        else:
+            rest.setdefault(standing.coldkey, []).append(standing.hotkey)
+
+    def by_lot(name: str) -> tuple[str, str]:
+        return sha256_hex(f"{seed}:{name}"), name
+
+    drawn = sorted((c for c in rest if not of_coldkey[c]), key=by_lot)
     return Chosen(
-        candidates=tuple(hotkeys[:top]),
-        reserves=tuple(hotkeys[top : top + RESERVES]),
-        random=tuple(rest[: assignment.rules.random_deep_validations]),
+        candidates=tuple(line[:top]),
+        reserves=tuple(line[top:]),
+        random=tuple(
+            min(rest[coldkey], key=by_lot)
+            for coldkey in drawn[: assignment.rules.random_deep_validations]
+        ),
+        unseen=len(drawn),
     )
 
 
@@ -158,21 +187,33 @@ class Market:
 
     def vouchers(self, listing_id: str, address_key: str, zipcode: str) -> frozenset[Coldkey]:
         """Coldkeys that reported this listing_id, or this address and ZIP."""
-        same = (pl.col("listing_id") == listing_id) | (
-            (pl.col("address_key") == address_key) & (pl.col("zipcode") == zipcode)
-        )
-        return self._coldkeys(same)
+        asked = {"listing_id": [listing_id], "address_key": [address_key], "zipcode": [zipcode]}
+        return self.vouchers_of(pl.DataFrame(asked))[0]
 
-    def covering(self, zipcode: str) -> frozenset[Coldkey]:
-        """Coldkeys whose participants have rows in a ZIP."""
-        return self._coldkeys(pl.col("zipcode") == zipcode)
-
-    def _coldkeys(self, where: pl.Expr) -> frozenset[Coldkey]:
-        found: set[Coldkey] = set()
+    def vouchers_of(self, asked: pl.DataFrame) -> list[frozenset[Coldkey]]:
+        """The same for many rows (``listing_id``, ``address_key`` and ``zipcode``): each
+        participant's rows are read twice, however many are asked about."""
+        rows = asked.with_row_index("place")
+        found: list[set[Coldkey]] = [set() for _ in range(rows.height)]
         for coldkey, frame in self._kept:
-            if coldkey not in found and not frame.lazy().filter(where).head(1).collect().is_empty():
-                found.add(coldkey)
-        return frozenset(found)
+            for keys in (["listing_id"], ["address_key", "zipcode"]):
+                for place in rows.join(frame.select(keys), on=keys, how="semi")["place"]:
+                    found[place].add(coldkey)
+        return [frozenset(coldkeys) for coldkeys in found]
+
+    def covering(self, zipcode: str, least: int = 1) -> frozenset[Coldkey]:
+        """Coldkeys of which a participant has at least so many rows in a ZIP."""
+        return frozenset(c for c, most in self._covered.get(zipcode, {}).items() if most >= least)
+
+    @cached_property
+    def _covered(self) -> dict[str, dict[Coldkey, int]]:
+        """By ZIP, the most rows that a participant of each coldkey has in it."""
+        found: dict[str, dict[Coldkey, int]] = {}
+        for coldkey, frame in self._kept:
+            for zipcode, rows in frame.group_by("zipcode").len().iter_rows():
+                of_zip = found.setdefault(zipcode, {})
+                of_zip[coldkey] = max(rows, of_zip.get(coldkey, 0))
+        return found
 
 
 def _price_per_sqft() -> pl.Expr:
@@ -192,13 +233,15 @@ def _twice_median(column: str) -> pl.Expr:
 
 @dataclass(frozen=True)
 class SampledRow:
-    """A row to check: its place among the miner's kept rows and the validators it is given to."""
+    """A row to check: its place among the miner's kept rows, the validators it is given to, and
+    how many optional fields it has filled."""
 
     miner: Hotkey
     listing_id: str
     index: int
     suspicion: int
     validators: tuple[Hotkey, ...]
+    filled: int
 
 
 def sample_rows(

@@ -36,19 +36,23 @@ def blend(speed: Ppm, quality: Ppm, volume: Ppm) -> Ppm:
     return Ppm(total // (SPEED_WEIGHT + QUALITY_WEIGHT + VOLUME_WEIGHT))
 
 
-def quality_score(completeness: Ppm, accuracy: Ppm) -> Ppm:
-    """completeness × accuracy // 10^6."""
-    return Ppm(completeness * accuracy // PPM)
+def quality_score(completeness: Ppm, accuracy: Ppm, shown: Ppm) -> Ppm:
+    """completeness × shown // 10^6 × accuracy // 10^6: of the filled fields those count that the
+    source shows as well, by the share that it shows in the rows that were checked."""
+    return Ppm(completeness * shown // PPM * accuracy // PPM)
 
 
 @dataclass(frozen=True)
 class CheckCounts:
-    """Merged verdicts over a miner's sampled rows."""
+    """Merged verdicts over a miner's sampled rows, and how many optional fields the rows that the
+    source knows have filled and, of these, it shows."""
 
     confirmed: int = 0
     contradicted: int = 0
     fake: int = 0
     inconclusive: int = 0
+    fields_filled: int = 0
+    fields_shown: int = 0
 
     @property
     def conclusive(self) -> int:
@@ -61,10 +65,19 @@ class CheckCounts:
             return Ppm(PPM)
         return Ppm(self.confirmed * PPM // self.conclusive)
 
+    @property
+    def shown(self) -> Ppm:
+        """fields_shown × 10^6 // fields_filled, or 10^6 where none was filled or told."""
+        if not self.fields_filled:
+            return Ppm(PPM)
+        return Ppm(self.fields_shown * PPM // self.fields_filled)
+
     def to_json(self) -> dict[str, int]:
         return {
             "confirmed": self.confirmed,
             "contradicted": self.contradicted,
             "fake": self.fake,
             "inconclusive": self.inconclusive,
+            "fields_filled": self.fields_filled,
+            "fields_shown": self.fields_shown,
         }

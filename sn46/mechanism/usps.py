@@ -266,3 +266,6 @@ ABBREVIATIONS: Final = MappingProxyType(
     {**_read(_SECONDARY_UNITS), **_read(_SUFFIXES), **_read(_DIRECTIONALS)}
 )
 """Upper-case word to its standard abbreviation; a standard abbreviation stands for itself."""
+
+UNIT_WORDS: Final = frozenset(_read(_SECONDARY_UNITS).values())
+"""Standard abbreviations of what names a unit in a building."""

@@ -1,16 +1,30 @@
 """One check of one row against its source: a verdict, never a guess (mechanism 7)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from enum import StrEnum
 from typing import Any, Final
 
 from sn46.mechanism.addresses import normalize_address
+from sn46.mechanism.listings import OPTIONAL
+from sn46.mechanism.usps import UNIT_WORDS
 
 PRICE_PERCENT: Final = 1
 AREA_PERCENT: Final = 1
 DATE_DAYS: Final = 7
 BATHROOMS_WITHIN: Final = 0.5
+LOT_PERCENT: Final = 5
+FEE_PERCENT: Final = 5
+TAX_PERCENT: Final = 10
+MARKET_DAYS: Final = 7
+STORIES_WITHIN: Final = 0.5
+WRONG_COSTS: Final = 2
+"""Agreeing fields that a filled field costs which the source shows otherwise."""
+DEGREES_WITHIN: Final = 0.005
+"""About 500 m."""
+_STREET_WORDS: Final = 2
+"""A number and a street's name: no address is told from less."""
+_UNIT_CHARACTERS: Final = 6
 
 
 class Verdict(StrEnum):
@@ -63,12 +77,48 @@ def _identity_fault(
             Verdict.MISIDENTIFIED,
             f"The source shows ZIP {zipcode} under this id, the row {row['zipcode']}.",
         )
-    if normalize_address(str(address)) != normalize_address(str(row["address"])):
-        return (
-            Verdict.MISIDENTIFIED,
-            f"The source shows '{address}' under this id, the row '{row['address']}'.",
-        )
-    return None
+    return _address_fault(str(row["address"]), str(address))
+
+
+def _address_fault(mine: str, theirs: str) -> tuple[Verdict, str] | None:
+    """Sources write units in several ways, ``#4``, ``APT 4`` and ``UNIT 4``, at times in one and
+    the same answer, and may leave them out: what names a unit decides nothing, and a unit that
+    one side alone has tells nothing."""
+    words = [
+        [word for word in normalize_address(text).split() if word not in UNIT_WORDS]
+        for text in (mine, theirs)
+    ]
+    # S.E. is two words, and SE is one.
+    short, long = sorted(("".join(w) for w in words), key=len)
+    if short == long:
+        return None
+    shown = f"The source shows '{theirs}' under this id, the row '{mine}'."
+    has_street = min(len(w) for w in words) >= _STREET_WORDS
+    if has_street and long.startswith(short) and len(long) - len(short) <= _UNIT_CHARACTERS:
+        return Verdict.INCONCLUSIVE, f"{shown} One of them names a unit, the other none."
+    return Verdict.MISIDENTIFIED, shown
+
+
+def shown_fields(row: Mapping[str, Any], record: Mapping[str, Any] | None) -> int:
+    """How many of a row's filled optional fields the source's own record shows as well: those in
+    agreement, less two for each that it shows otherwise, at least 0. So a guess at what a source
+    shows loses by more than it gains; what it does not show is a claim that nobody can check."""
+    if record is None:
+        return 0
+    compared = [
+        same(row[name], record[name])
+        for name, same in _OPTIONAL.items()
+        if _is_given(row.get(name)) and _is_given(record.get(name))
+    ]
+    agreeing = sum(compared)
+    return max(0, agreeing - WRONG_COSTS * (len(compared) - agreeing))
+
+
+def _is_given(value: Any) -> bool:
+    """Whether a field is filled; a blank text is not, as in completeness."""
+    return (
+        value is not None and value == value and not (isinstance(value, str) and not value.strip())
+    )
 
 
 def _equal(mine: Any, theirs: Any) -> bool:
@@ -95,7 +145,7 @@ def _same_bathrooms(mine: float, theirs: float) -> bool:
     return abs(mine - theirs) <= BATHROOMS_WITHIN
 
 
-_FIELDS: Final = {
+_FIELDS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "property_type": _equal,
     "sale_price": _same_price,
     "sale_date": _same_date,
@@ -103,6 +153,41 @@ _FIELDS: Final = {
     "bathrooms": _same_bathrooms,
     "living_area_sqft": _same_area,
     "year_built": _equal,
+}
+
+
+def _within(most: float) -> Callable[[Any, Any], bool]:
+    return lambda mine, theirs: bool(abs(mine - theirs) <= most)
+
+
+def _within_share(percent: int) -> Callable[[Any, Any], bool]:
+    return lambda mine, theirs: _within_percent(percent, mine, theirs)
+
+
+def _same_name(mine: str, theirs: str) -> bool:
+    """Equal but for case, punctuation and a county's last word."""
+    return _bare(mine) == _bare(theirs)
+
+
+def _bare(text: str) -> str:
+    letters = "".join(c for c in text.casefold() if c.isalnum())
+    return letters.removesuffix("county") or letters
+
+
+_OPTIONAL: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    **{name: same for name, same in _FIELDS.items() if name in OPTIONAL},
+    "lot_sqft": _within_share(LOT_PERCENT),
+    "latitude": _within(DEGREES_WITHIN),
+    "longitude": _within(DEGREES_WITHIN),
+    "list_price": _same_price,
+    "days_on_market": _within(MARKET_DAYS),
+    "hoa_fee_monthly": _within_share(FEE_PERCENT),
+    "parcel_id": _same_name,
+    "mls_id": _same_name,
+    "stories": _within(STORIES_WITHIN),
+    "garage_spaces": _equal,
+    "tax_assessed_value": _within_share(TAX_PERCENT),
+    "county": _same_name,
 }
 
 

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import boto3
 import obstore
+from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from obstore.exceptions import BaseError
@@ -76,6 +77,8 @@ class S3Access:
     access_key: str
     secret_key: str = field(repr=False)
     path_style: bool | None = None
+    public: bool = False
+    """Reads, without keys, what a bucket's owner lets anyone read."""
 
     def __post_init__(self) -> None:
         if self.endpoint and urlsplit(self.endpoint).scheme not in ("http", "https"):
@@ -83,7 +86,7 @@ class S3Access:
                 f"The S3 endpoint {self.endpoint!r} is no address. Write it with its scheme, such "
                 "as https://nyc3.digitaloceanspaces.com, or leave it empty for AWS."
             )
-        if not (self.region and self.access_key and self.secret_key):
+        if not (self.region and (self.public or (self.access_key and self.secret_key))):
             raise StoreError("An S3 store needs a region, an access key and a secret key.")
 
     @property
@@ -122,7 +125,7 @@ class S3Access:
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
             config=Config(
-                signature_version="s3v4",
+                signature_version=UNSIGNED if self.public else "s3v4",
                 s3={"addressing_style": "path" if self.uses_path_style else "virtual"},
                 connect_timeout=5,
                 read_timeout=30,
@@ -142,6 +145,7 @@ class S3Access:
             region=self.region,
             access_key_id=self.access_key,
             secret_access_key=self.secret_key,
+            skip_signature=self.public,
             virtual_hosted_style_request=not self.uses_path_style,
             client_options={
                 "allow_http": True,

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from types_boto3_s3.literals import BucketLocationConstraintType
     from types_boto3_s3.type_defs import LifecycleRuleTypeDef
 
-MIN_KEEP_DAYS = 7
+MIN_KEEP_DAYS = 8
+"""Reports are read again for 42 epochs of four hours after theirs, and by late validators."""
+
 _UNSUPPORTED = frozenset(
     {"NotImplemented", "MethodNotAllowed", "UnsupportedOperation", "InvalidRequest", "501", "405"}
 )
@@ -55,8 +57,8 @@ async def prepare_buckets(
     """
     if keep_days is not None and keep_days < MIN_KEEP_DAYS:
         raise ValueError(
-            f"keep_days must be at least {MIN_KEEP_DAYS}: validators that were away still read "
-            "the epochs they missed."
+            f"keep_days must be at least {MIN_KEEP_DAYS}: validators read the reports of 42 "
+            "epochs back, and those that were away the epochs they missed."
         )
 
     def prepare() -> list[SetupStep]:

@@ -15,7 +15,7 @@ from sn46.mechanism.evidence import Check
 from sn46.mechanism.listings import COLUMNS
 from sn46.mechanism.sampling import SampledRow
 from sn46.mechanism.times import format_time, parse_time
-from sn46.mechanism.verdicts import Verdict, compare
+from sn46.mechanism.verdicts import Verdict, compare, shown_fields
 from sn46.sources.base import Detail, ListingSource, Lookup, SourceError
 from sn46.sources.combined import by_name
 
@@ -74,6 +74,17 @@ class RecordCache:
         except sqlite3.Error as error:
             _log.warning("records cannot be kept", fault=str(error))
 
+    def forget_stale(self) -> None:
+        """Remove the records that are not used any more; the file's room is used again."""
+        try:
+            with self._db:
+                self._db.execute(
+                    "DELETE FROM records WHERE fetched_at < ?",
+                    (format_time(self._clock.now() - FRESH),),
+                )
+        except sqlite3.Error as error:
+            _log.warning("old records cannot be removed", fault=str(error))
+
     def close(self) -> None:
         self._db.close()
 
@@ -101,6 +112,10 @@ class SpotChecker:
         self._cache = cache
         self._clock = clock
         self._concurrency = concurrency
+
+    def forget_stale(self) -> None:
+        """Let go of the records that are too old to be used again."""
+        self._cache.forget_stale()
 
     async def check(
         self,
@@ -146,9 +161,9 @@ class SpotChecker:
         source = self._sources.get(kind)
         if source is None:
             verdict, detail = Verdict.INCONCLUSIVE, f"No adapter for the source {kind[:40]!r}."
-            fetched_at = self._clock.now()
+            fetched_at, shown = self._clock.now(), 0
         else:
-            verdict, detail, fetched_at = await self._ask(source, sampled.listing_id, row)
+            verdict, detail, fetched_at, shown = await self._ask(source, sampled.listing_id, row)
         return Check(
             miner=sampled.miner,
             listing_id=sampled.listing_id,
@@ -156,11 +171,12 @@ class SpotChecker:
             source=kind,
             detail=detail[:_DETAIL_CHARACTERS],
             checked_at=fetched_at,
+            shown=shown,
         )
 
     async def _ask(
         self, source: ListingSource, listing_id: str, row: Mapping[str, Any]
-    ) -> tuple[Verdict, str, datetime]:
+    ) -> tuple[Verdict, str, datetime, int]:
         known = self._cache.get(listing_id)
         if known is None:
             try:
@@ -170,9 +186,10 @@ class SpotChecker:
                     Verdict.INCONCLUSIVE,
                     f"The source gave no answer: {error}",
                     self._clock.now(),
+                    0,
                 )
             known = (found, self._clock.now())
             self._cache.put(listing_id, *known)
         detail, fetched_at = known
         verdict, text = compare(row, detail.row)
-        return verdict, text, fetched_at
+        return verdict, text, fetched_at, shown_fields(row, detail.row)

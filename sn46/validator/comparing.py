@@ -136,6 +136,23 @@ def _dissent(found: Reports, agreement: Agreement) -> Iterator[str]:
             yield f"  {validator[:_SHORT]} against {base[:_SHORT]}: {line}"
         if len(lines) > _MOST_LINES:
             yield f"  {validator[:_SHORT]}: and {len(lines) - _MOST_LINES} more differences or over"
+        others = _other_records(found.reports[base], report)
+        if others:
+            yield (
+                f"  {validator[:_SHORT]} read other reports on the epochs before: it gives another "
+                f"credibility to {', '.join(h[:_SHORT] for h in others[:_MOST_LINES])}"
+                f"{f' and {len(others) - _MOST_LINES} more' if len(others) > _MOST_LINES else ''}"
+            )
+
+
+def _other_records(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The miners to whom two reports give another credibility."""
+    first, second = _mapping(one.get("miners")), _mapping(other.get("miners"))
+    return [
+        hotkey
+        for hotkey in sorted(set(first) & set(second))
+        if _mapping(first[hotkey]).get("credibility") != _mapping(second[hotkey]).get("credibility")
+    ]
 
 
 def _scores(found: Reports) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from sn46.mechanism.credibility import WINDOW
 from sn46.mechanism.evidence import Merged, MergedRow
 from sn46.mechanism.judge import MinerOutcome
 from sn46.mechanism.lost import field_fills, zip_volumes
@@ -232,7 +233,25 @@ def _sum(found: Explained, standing: Standing) -> Iterator[str]:
         yield f"Score: {told} would have been, but it is disqualified: 0."
         return
     kind = "final" if miner.candidate else "preliminary (it was no candidate)"
-    yield f"Score, {kind}: {told} = {_points(miner.final)}; in the report {miner.final:,}."
+    yield f"Score, {kind}: {told} = {_points(miner.earned)}; in the report {miner.final:,}."
+    yield _record(found)
+
+
+def _record(found: Explained) -> str:
+    """What the epochs before make of the score."""
+    miner, past = found.miner, found.miner.credibility
+    if not past.epochs:
+        return "Record: no earlier epoch counts for it yet, so its credibility is 100 %."
+    count = "1 of the epochs" if past.epochs == 1 else f"{past.epochs} of the {WINDOW} epochs"
+    told = f"Record: {count} before count for it, and it failed in {len(past.failed)}"
+    exponent = found.judged.assignment.rules.credibility_exponent
+    if miner.final == miner.earned:
+        return f"{told}; its credibility of {_percent(past.value)} takes nothing."
+    power = "" if exponent == 1 else f" to the power of {exponent}"
+    return (
+        f"{told} ({', '.join(past.failed[-MOST_EXAMPLES:])}); its credibility of "
+        f"{_percent(past.value)}{power} leaves {_points(miner.final)} points."
+    )
 
 
 def _reward(found: Explained) -> str:

@@ -8,6 +8,7 @@ import polars as pl
 
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.chainview import ChainView
+from sn46.mechanism.credibility import Published, agreed_records, credibilities
 from sn46.mechanism.evidence import (
     MAX_EVIDENCE_BYTES,
     Evidence,
@@ -111,10 +112,14 @@ class Judging:
             raise KeyError(hotkey)
         return await self._examiner.kept_listings(self._assignment, hotkey, manifest, files)
 
-    async def conclude(self, stage: QuickStage, results: Snapshot) -> tuple[Outcome, pl.DataFrame]:
-        """Merge the evidence in the results bucket; the outcome and the rows to publish."""
+    async def conclude(
+        self, stage: QuickStage, results: Snapshot, published: Published
+    ) -> tuple[Outcome, pl.DataFrame]:
+        """Merge the evidence in the results bucket and weigh the scores by what reports on the
+        epochs before say; the outcome and the rows to publish."""
         evidence = await self._evidence(results)
-        outcome = conclude(stage.lined_up, stage.plan, evidence)
+        records = agreed_records(published, self._assignment.epoch, self._view)
+        outcome = conclude(stage.lined_up, stage.plan, evidence, credibilities(records))
         winners = {hotkey: await self.kept(hotkey) for hotkey in outcome.winners}
         return outcome, published_rows(stage.lined_up, outcome, winners)
 

@@ -62,10 +62,11 @@ class Relay:
 
     def __init__(self, parts: RelayParts) -> None:
         self._parts = parts
-        self._metagraph = Metagraph(
+        self.metagraph = Metagraph(
             parts.chain, parts.clock, max_age=MAX_VIEW_AGE, refresh_every=REFRESH_EVERY
         )
-        self._desk = RelayDesk(parts.assignments, self._metagraph, own=parts.own, clock=parts.clock)
+        """The subnet as it is seen from here."""
+        self._desk = RelayDesk(parts.assignments, self.metagraph, own=parts.own, clock=parts.clock)
         self._server = RelayServer(self._desk.answer)
         self._comparison = Comparison(parts.assignments, parts.client, clock=parts.clock)
         self.port: int | None = None
@@ -76,7 +77,7 @@ class Relay:
         """Fetch, answer, publish and compare for as long as this is entered."""
         work: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "fetching": self._parts.assignments.run,
-            "looking at the chain": self._metagraph.run,
+            "looking at the chain": self.metagraph.run,
             "comparing": self._compare,
         }
         address = self._parts.address
@@ -140,7 +141,7 @@ class Relay:
         """Compare with the other validators, some time after each epoch's start and again."""
         while True:
             await self._parts.clock.sleep(self._until_comparing() * (0.75 + random.random() / 2))
-            view = self._metagraph.latest
+            view = self.metagraph.latest
             if view is None:
                 continue
             try:

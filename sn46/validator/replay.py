@@ -23,6 +23,7 @@ from sn46.store.base import Snapshot, StoreError
 from sn46.store.snapshot import MINER_DATA, VALIDATED_DATA, FolderSnapshot
 from sn46.validator.examiner import Examiner
 from sn46.validator.folder import ASSIGNMENT, CHAIN, epoch_folder, find_epoch, read_document
+from sn46.validator.historyfile import read_history
 from sn46.validator.judging import Judging, QuickStage, Report
 
 _MAX_REPORT_BYTES = 8 * MAX_MANIFEST_BYTES
@@ -83,7 +84,8 @@ async def judge_again(
     judging = Judging(assignment, view, FolderSnapshot(directory, MINER_DATA), examiner)
     try:
         stage = await judging.quick(report)
-        outcome, rows = await judging.conclude(stage, results)
+        published = await read_history(directory, assignment.epoch, results)
+        outcome, rows = await judging.conclude(stage, results, published)
     except StoreError as error:
         raise ExportError(str(error)) from error
     return Judged(assignment, view, stage, outcome, rows, judging, results)

@@ -31,6 +31,12 @@ class ValidatorSettings(ActorSettings):
         None, description="HOST or HOST:PORT to publish on the chain; else RELAY_HOST"
     )
 
+    health_port: int | None = Field(
+        None, ge=0, le=65_535, description="port for /healthz, /readyz, /metrics; without it, none"
+    )
+    health_host: str = Field("127.0.0.1", description="address that HEALTH_PORT listens at")
+    keep_days: int = Field(60, ge=1, le=3_650, description="days that epochs are kept on disk")
+
     @field_validator("relay_public")
     @classmethod
     def _published(cls, value: str | None) -> str | None:
@@ -52,6 +58,10 @@ class ValidatorSettings(ActorSettings):
     def _is_everywhere(self) -> bool:
         """Whether RELAY_HOST stands for all addresses of this machine."""
         return self.relay_host.strip() in ("", "0.0.0.0", "::")
+
+    def status_path(self) -> Path:
+        """Where the status is written: STATUS_FILE, else in DATA_DIR."""
+        return self.status_file or self.data_dir / "status.json"
 
     def relay_address(self) -> Address | None:
         """Where the relay listens and what it publishes; None where there is none."""

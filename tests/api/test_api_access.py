@@ -172,6 +172,29 @@ async def test_evidence_is_hidden_until_its_deadline_and_frozen_then(net: Net) -
     assert refused.value.code == "upload_closed"
 
 
+async def test_a_validator_reads_its_own_results_at_any_time_and_nobody_elses(net: Net) -> None:
+    """One that lost its disk goes on with what it uploaded."""
+    epoch, vali = net.epoch, net.client("vali")
+    evidence = await vali.validator_upload(epoch.id, "evidence")
+    results = await vali.validator_upload(epoch.id, "results")
+    keys = [
+        f"{evidence.prefix}evidence.json",
+        f"{evidence.prefix}spot_checks.parquet",
+        f"{results.prefix}validation_report.json",
+    ]
+    assert await vali.validator_read(epoch.id, "own") == []
+    for policy, key in zip((evidence, evidence, results), keys, strict=True):
+        await upload_object(net.http, policy, key, key.encode())
+    await net.world.results.put(f"{results.prefix}notes.txt", b"not of these")
+    objects = await vali.validator_read(epoch.id, "own")
+    assert [o.info.key for o in objects] == keys
+    assert (await net.http.get(objects[0].url)).content == keys[0].encode()
+    assert await net.client("other").validator_read(epoch.id, "own") == []
+    with pytest.raises(ApiError) as refused:
+        await net.client("ann").validator_read(epoch.id, "own")
+    assert refused.value.status == 403
+
+
 async def test_nobody_uploads_for_an_epoch_that_has_not_begun(net: Net) -> None:
     with pytest.raises(ApiError) as refused:
         await net.client("vali").validator_upload(EpochId(net.epoch.next().id), "results")

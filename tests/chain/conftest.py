@@ -25,16 +25,26 @@ class ManualClock:
     """Time that moves when someone sleeps, or when the test says so."""
 
     time: datetime = GENESIS + timedelta(hours=1)
+    sleeps: int = 0
+    _due: list[tuple[datetime, Callable[[], Any]]] = field(default_factory=list)
 
     def now(self) -> datetime:
         return self.time
 
     async def sleep(self, duration: timedelta) -> None:
+        self.sleeps += 1
         self.time += max(duration, timedelta(0))
+        for entry in [entry for entry in self._due if entry[0] <= self.time]:
+            self._due.remove(entry)
+            entry[1]()
         await asyncio.sleep(0)
 
     def advance(self, **parts: float) -> None:
         self.time += timedelta(**parts)
+
+    def after(self, span: timedelta, act: Callable[[], Any]) -> None:
+        """Have something happen in a sleep that ends so much later."""
+        self._due.append((self.time + span, act))
 
 
 @dataclass

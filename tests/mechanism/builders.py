@@ -291,9 +291,10 @@ def check(
     verdict: Verdict = Verdict.CONFIRMED,
     detail: str = "",
     checked_at: datetime | None = None,
+    shown: int = 16,
 ) -> Check:
     at = checked_at or EPOCH.end + timedelta(minutes=40)
-    return Check(Hotkey(miner), listing_id, verdict, "portal", detail, at)
+    return Check(Hotkey(miner), listing_id, verdict, "portal", detail, at, shown)
 
 
 def evidence_uploads(

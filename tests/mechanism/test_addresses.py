@@ -42,6 +42,8 @@ def test_worked_addresses(written: str, normalised: str) -> None:
 @given(ADDRESSES)
 def test_normalising_twice_is_normalising_once(address: str) -> None:
     once = normalize_address(address)
+    frame = pl.DataFrame({"address": [address]}, schema={"address": pl.String})
+    assert frame.select(normalize_addresses(pl.col("address"))).item() == once
     assert normalize_address(once) == once
 
 

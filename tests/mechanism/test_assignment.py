@@ -22,7 +22,7 @@ from sn46.mechanism.canonical import canonical_json, hash_json, hmac_hex, sha256
 from sn46.mechanism.errors import AssignmentError
 from sn46.mechanism.names import EpochId, ZipCode
 from sn46.mechanism.reported import ReportedEpoch
-from sn46.mechanism.rules import MAX_LOOKBACK_DAYS, Rules
+from sn46.mechanism.rules import MAX_LOOKBACK_DAYS, RULES_VERSION, Rules
 from sn46.mechanism.selection import AdaptiveTarget
 from sn46.mechanism.signing import sign_document, verify_document, verify_signature
 
@@ -289,11 +289,18 @@ def test_a_basis_of_the_target_that_cannot_be(basis: Any) -> None:
         read_assignment(sign_document(document, key("api")))
 
 
-@pytest.mark.parametrize("version", [0, 2, 1.5, "1", None])
+@pytest.mark.parametrize("version", [3, 1.5, "2", None])
 def test_rules_of_another_version_ask_for_an_upgrade(version: Any) -> None:
     document = new_assignment(ZIPS).to_json()
     document["rules"]["version"] = version
     with pytest.raises(AssignmentError, match="Upgrade"):
+        read_assignment(sign_document(document, key("api")))
+
+
+def test_rules_of_an_earlier_version_are_not_judged_by_these() -> None:
+    document = new_assignment(ZIPS).to_json()
+    document["rules"]["version"] = RULES_VERSION - 1
+    with pytest.raises(AssignmentError, match="Use the sn46 of its time"):
         read_assignment(sign_document(document, key("api")))
 
 
@@ -308,6 +315,7 @@ def test_rules_of_another_version_ask_for_an_upgrade(version: Any) -> None:
         {"min_accuracy_percent": 101},
         {"source_result_limit": 0},
         {"spot_check_replicas": 0},
+        {"credibility_exponent": 9},
         {"max_winners_per_coldkey": 0},
         {"deep_validation_top": True},
         {"deep_validation_top": 6.0},

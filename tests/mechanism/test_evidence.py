@@ -114,7 +114,7 @@ def frame_of(*checked_at: int, **changes: Any) -> pl.DataFrame:
            "detail": ""} | changes  # fmt: skip
     frame = pl.DataFrame([row] * len(checked_at), schema=dict.fromkeys(row, pl.String))
     moments = pl.Series("checked_at", checked_at, pl.Int64).cast(pl.Datetime("us", "UTC"))
-    return frame.with_columns(moments)
+    return frame.with_columns(moments, shown=pl.lit(8, pl.Int64))
 
 
 def test_a_time_that_no_calendar_has_is_dropped(tmp_path: Any) -> None:
@@ -130,6 +130,7 @@ def test_verdicts_that_are_none_and_rows_with_gaps_are_dropped(tmp_path: Any) ->
         frame_of(10**15, verdict=None),
         frame_of(10**15, listing_id=None),
         frame_of(10**15, detail=None),
+        frame_of(10**15).with_columns(shown=pl.lit(None, pl.Int64)),
     ):
         found = with_frame(frame, tmp_path)
         assert (found.ignored, found.checks) == (None, ())
@@ -157,7 +158,7 @@ def test_evidence_of_any_bytes_never_raises(one: bytes, other: bytes, honest: bo
 # ------------------------------------------------------------------ merging
 
 A, B, C = Hotkey("a"), Hotkey("b"), Hotkey("c")
-ROW = SampledRow(Hotkey("m"), "p:1", 0, 0, (A, B, C))
+ROW = SampledRow(Hotkey("m"), "p:1", 0, 0, (A, B, C), 8)
 SHORT = {
     "+": Verdict.CONFIRMED,
     "-": Verdict.CONTRADICTED,
@@ -182,6 +183,30 @@ def merged(
     }
     row = replace(ROW, validators=assigned)
     return merge_row(row, voices, stakes or EQUAL, vouched=vouched).verdict.value
+
+
+@pytest.mark.parametrize(
+    ("marks", "counts", "shown"),
+    [
+        ("+++", (3, 8, 8), 8),
+        ("+++", (3, 8, 4), 4),
+        ("++ ", (3, 8, 0), 8),  # of two the higher: one voice takes nothing away
+        ("++-", (3, 5, 8), 5),  # of those with the common verdict
+        ("+++", (-5, 99, 0), 0),
+        ("++ ", (-5, 99, 0), 8),  # nobody shows more than is filled
+        ("---", (2, 2, 7), 2),
+        ("MMM", (8, 8, 8), None),
+        ("???", (8, 8, 8), None),
+        ("", (), None),
+    ],
+)
+def test_shown_fields_are_merged(marks: str, counts: tuple[int, ...], shown: int | None) -> None:
+    voices = {
+        validator: check("m", "p:1", SHORT[mark], mark, None, count)
+        for validator, mark, count in zip((A, B, C), marks, counts, strict=False)
+        if mark != " "
+    }
+    assert merge_row(ROW, voices, EQUAL, vouched=False).shown == shown
 
 
 @pytest.mark.parametrize(
@@ -287,8 +312,8 @@ def test_who_speaks_first_never_matters(marks: str, stakes: list[int], vouched: 
 
 
 SAMPLED = [
-    SampledRow(Hotkey("m"), "p:1", 0, 0, (A, B)),
-    SampledRow(Hotkey("m"), "p:2", 1, 0, (B, C)),
+    SampledRow(Hotkey("m"), "p:1", 0, 0, (A, B), 8),
+    SampledRow(Hotkey("m"), "p:2", 1, 0, (B, C), 8),
 ]
 
 

@@ -95,12 +95,15 @@ class Epoch20:
         self.lined_up: LineUp = line_up(self.assignment, self.view, self.results)
         self.plan: CheckPlan = plan_checks(self.lined_up)
 
-    def evidence(self, judge: Judge, *, by: Iterable[str] = VALIDATORS) -> list[Evidence]:
-        """What validators that all judge alike upload, read back."""
+    def evidence(
+        self, judge: Judge, *, by: Iterable[str] = VALIDATORS, shown: int = 16
+    ) -> list[Evidence]:
+        """What validators that all judge alike upload, read back. The source shows so many of
+        the optional fields."""
         found: list[Evidence] = []
         for name in by:
             rows = self.plan.rows_of(hotkey(name))
-            checks = [check(r.miner, r.listing_id, judge(r), "as seen") for r in rows]
+            checks = [check(r.miner, r.listing_id, judge(r), "as seen", None, shown) for r in rows]
             uploads = evidence_uploads(key(name), checks)
             found.append(read_evidence(self.assignment, self.view, hotkey(name), *uploads))
         return found
@@ -273,14 +276,55 @@ def test_a_reserve_moves_up_and_a_random_check_can_disqualify() -> None:
     for fake in ("m00", "m06", names[chosen.random[0]]):
         assert of(outcome, fake).disqualified
         assert (of(outcome, fake).final, of(outcome, fake).weight) == (0, 0)
-    # m06 was a fake as well, so m07 is the reserve that moves up.
-    assert of(outcome, "m07").candidate
-    assert of(outcome, "m07").reserve
-    assert not of(outcome, "m08").candidate
+    # The reserves that stand compete, too.
+    for name in ("m07", "m08"):
+        assert of(outcome, name).candidate
+        assert of(outcome, name).reserve
     assert outcome.winners == (hotkey("m01"), hotkey("m02"), hotkey("m03"))
-    # The others: 15 − 3 winners − 3 fakes = 9 coldkeys share 50,000: 5,555 each, 5 are burnt.
-    assert sorted(outcome.weights.values()) == [5] + [5_555] * 9 + [150_000, 300_000, 500_000]
-    assert outcome.weights[hotkey("owner")] == 5
+    # In line stand 4 more; 6 coldkeys are below it, so 10 share 50,000: 5,000 each. 3 of the 6 were
+    # drawn, so each of these is paid for two, and what the fake one would have had is burnt.
+    drawn = chosen.random[1:]
+    assert sorted(outcome.weights.values()) == [
+        *[5_000] * 4, *[10_000] * 3, 150_000, 300_000, 500_000,
+    ]  # fmt: skip
+    assert [outcome.weights[h] for h in drawn] == [10_000, 10_000]
+    assert outcome.weights[hotkey("owner")] == 10_000
+    unseen = [name for name in NINE if hotkey(name) not in chosen.all]
+    assert len(unseen) == 3
+    for name in unseen:
+        assert [r.code for r in of(outcome, name).reasons] == [Code.NOT_DRAWN]
+        assert "6 coldkeys are below" in of(outcome, name).reasons[0].detail
+
+
+def test_invented_optional_values_gain_nothing() -> None:
+    """The source shows none of the fields that are not in every row; inventing them earned the
+    best quality before."""
+    invented = {name: FULL_OPTIONAL[name] for name in ("mls_id", "stories", "hoa_fee_monthly")}
+    shown = {"bedrooms": 3, "year_built": 1950}
+    rows = {"ann": homes(**shown), "bob": homes(start=101, **shown, **invented)}
+    epoch = Epoch20(rows, minutes={"bob": 1})
+    assert of(epoch.conclude(honest), "bob").standing is not None
+    evidence = epoch.evidence(honest, shown=2)
+    outcome = conclude(epoch.lined_up, epoch.plan, evidence)
+    ann, bob = of(outcome, "ann"), of(outcome, "bob")
+    assert (ann.quick.completeness, bob.quick.completeness) == (125_000, 312_500)
+    assert (ann.quality, bob.quality) == (125_000, 125_000)
+    assert [r.code for r in bob.reasons] == [Code.FIELDS_NOT_SHOWN]
+    assert "Of 100 optional fields filled in the checked rows the source shows 40" in (
+        bob.reasons[0].detail
+    )
+    assert outcome.winners == (hotkey("ann"), hotkey("bob"))
+    assert ann.reasons == ()
+
+
+def test_those_who_claim_most_do_not_keep_others_from_the_places() -> None:
+    """Six that invent every optional value stand before the honest until they are checked."""
+    cheats = {f"c{n}": homes(start=100 * n, **FULL_OPTIONAL) for n in range(1, 7)}
+    honests = {f"h{n}": homes(start=1_000 + 100 * n, bedrooms=3, bathrooms=2.0) for n in range(3)}
+    epoch = Epoch20({**cheats, **honests}, minutes={**dict.fromkeys(cheats, 1)})
+    assert set(epoch.plan.chosen.candidates) == {hotkey(name) for name in cheats}
+    outcome = conclude(epoch.lined_up, epoch.plan, epoch.evidence(honest, shown=2))
+    assert set(outcome.winners) == {hotkey(name) for name in honests}
 
 
 def test_a_fake_leaves_its_place_to_the_next_and_its_coldkey_nothing() -> None:
@@ -331,8 +375,8 @@ def vouched_for(coldkeys: str, covering: str = "") -> bool:
         rows[f"o{n}"] = homes(3, start=50)
         owners[f"o{n}"] = coldkey
     epoch = Epoch20(rows, coldkeys=owners)
-    row = next(r for r in epoch.plan.rows if r.miner == hotkey("x"))
-    return is_vouched(epoch.lined_up, row)
+    listing_id = epoch.lined_up.results[hotkey("x")].kept["listing_id"][0]
+    return is_vouched(epoch.lined_up, SampledRow(hotkey("x"), listing_id, 0, 0, (), 0))
 
 
 @pytest.mark.parametrize(
@@ -456,10 +500,19 @@ def test_the_report_says_all_there_is() -> None:
         "preliminary": PPM,
         "accuracy": PPM,
         "quality": PPM,
+        "credibility": PPM,
+        "credibility_epochs": 0,
         "final": PPM,
         "rank": 1,
         "weight": 500_000,
-        "checks": {"confirmed": 20, "contradicted": 0, "fake": 0, "inconclusive": 0},
+        "checks": {
+            "confirmed": 20,
+            "contradicted": 0,
+            "fake": 0,
+            "inconclusive": 0,
+            "fields_filled": 320,
+            "fields_shown": 320,
+        },
         "reasons": [],
     }
     entry = document["miners"][hotkey("b")]

@@ -22,6 +22,7 @@ from sn46.mechanism.quick import (
     Upload,
     completeness_score,
     examine,
+    filled_fields,
     judge_rows,
     kept_listings,
     most_rows,
@@ -399,10 +400,14 @@ def test_an_empty_submission_is_valid_and_takes_no_part() -> None:
     assert (result.rows, result.rows_kept, result.completeness, result.volume) == (0, 0, 0, 0)
 
 
+def completeness(rows: pl.DataFrame) -> int:
+    return completeness_score(rows.with_columns(filled=filled_fields()))
+
+
 def test_completeness_counts_filled_optional_fields() -> None:
-    assert completeness_score(listings(10, **FULL_OPTIONAL)) == PPM
-    assert completeness_score(listings(10)) == 0
-    assert completeness_score(listings(0)) == 0
+    assert completeness(listings(10, **FULL_OPTIONAL)) == PPM
+    assert completeness(listings(10)) == 0
+    assert completeness(listings(0)) == 0
     # 3 rows: 16 + 2 + 0 fields of 48; 18 × 10^6 // 48 = 375,000. A blank text and NaN are none.
     rows = [
         listing(1, **FULL_OPTIONAL),
@@ -411,7 +416,7 @@ def test_completeness_counts_filled_optional_fields() -> None:
     ]
     assignment = new_assignment()
     judged = judge_rows(assignment, [(assignment.zipcodes[0].zipcode, listings_frame(rows))])
-    assert completeness_score(judged) == 375_000
+    assert completeness(judged) == 375_000
     assert len(OPTIONAL) == 16
 
 
@@ -507,7 +512,7 @@ def test_a_participants_rows_can_be_read_again() -> None:
     made = submission(listings_frame(rows))
     result = made.examine()
     full = kept_listings(made.assignment, made.hotkey, made.manifest_upload(), made.files())
-    assert full.select(KEPT_COLUMNS).equals(result.kept)
+    assert full.with_columns(filled=filled_fields()).select(KEPT_COLUMNS).equals(result.kept)
     assert full.height == 99
     made.bodies["15213"] = b"gone"
     with pytest.raises(SubmissionError, match="no longer"):

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sn46.mechanism.names import PPM, Coldkey, Hotkey, Ppm
-from sn46.mechanism.rewards import Contender, choose_winners, standing_order, weights_of
+from sn46.mechanism.rewards import (
+    Contender,
+    Lot,
+    choose_winners,
+    shared_part,
+    standing_order,
+    weights_of,
+)
 from sn46.mechanism.rules import Rules
 
 from .builders import EPOCH
@@ -30,11 +37,13 @@ def test_the_verified_stand_before_the_others() -> None:
     assert choose_winners(unverified, Rules()) == ("c", "a", "b")
 
 
-def weights(winners: str, honest: dict[str, str], rules: Rules | None = None) -> dict[str, int]:
-    by_hotkey = {Hotkey(h): Coldkey(c) for h, c in honest.items()}
-    found = weights_of(
-        [Hotkey(w) for w in winners], by_hotkey, by_hotkey, burn=BURN, rules=rules or Rules()
-    )
+def weights(
+    winners: str, line: dict[str, str], rules: Rules | None = None, lot: Lot | None = None
+) -> dict[str, int]:
+    by_hotkey = {Hotkey(h): Coldkey(c) for h, c in line.items()}
+    won = [Hotkey(w) for w in winners]
+    shares = shared_part(by_hotkey, {by_hotkey[w] for w in won}, lot or Lot())
+    found = weights_of(won, shares, burn=BURN, rules=rules or Rules())
     return {str(h): int(w) for h, w in found.items()}
 
 
@@ -79,9 +88,35 @@ def test_what_floors_leave_goes_to_the_largest() -> None:
 
 
 def test_the_owner_may_win_too() -> None:
-    assert weights_of(
-        [BURN], {BURN: Coldkey("o")}, {BURN: Coldkey("o")}, burn=BURN, rules=Rules()
-    ) == {BURN: PPM}
+    assert weights_of([BURN], {}, burn=BURN, rules=Rules()) == {BURN: PPM}
+
+
+def test_who_is_drawn_is_paid_for_those_that_are_not() -> None:
+    line = {"a": "A", "b": "B", "c": "C", "d": "D"}
+    # 50,000 // (1 + 9 coldkeys) = 5,000 each; 9 × 5,000 // 3 places = 15,000 for each drawn.
+    lot = Lot((Hotkey("x"), Hotkey("y")), 3, 9)
+    assert weights("abc", line, lot=lot) == {
+        "a": 500_000, "b": 300_000, "c": 150_000, "d": 5_000, "x": 15_000, "y": 15_000,
+        "burn": 15_000,  # the third one drawn was disqualified
+    }  # fmt: skip
+    # Where nobody is drawn, what the unseen would have had is nobody's.
+    assert weights("abc", line, lot=Lot((), 0, 9))["burn"] == 45_000
+
+
+@given(st.integers(0, 5), st.integers(1, 60), st.integers(1, 8), st.data())
+def test_a_coldkeys_part_is_over_all_lots_what_it_would_be_if_all_were_seen(
+    in_line: int, unseen: int, places: int, data: st.DataObject
+) -> None:
+    places = min(places, unseen)
+    line = {Hotkey(f"l{n}"): Coldkey(f"L{n}") for n in range(in_line)}
+    drawn = tuple(Hotkey(f"u{n}") for n in range(data.draw(st.integers(0, places))))
+    found = shared_part(line, set(), Lot(drawn, places, unseen))
+    assert sum(found.values()) <= 50_000
+    each = 50_000 // (in_line + unseen)
+    assert all(found[h] == each for h in line)
+    # A chance of places / unseen, of each × unseen // places.
+    for hotkey in drawn:
+        assert each * unseen - places < found[hotkey] * places <= each * unseen
 
 
 @given(
@@ -104,7 +139,8 @@ def test_weights_always_add_up(
     candidates = standing_order(everyone)[:top]
     winners = choose_winners(candidates, rules)
     coldkeys = {c.hotkey: c.coldkey for c in everyone}
-    found = weights_of(winners, coldkeys, coldkeys, burn=BURN, rules=rules)
+    shares = shared_part(coldkeys, {coldkeys[w] for w in winners}, Lot())
+    found = weights_of(winners, shares, burn=BURN, rules=rules)
     assert all(type(weight) is int and weight > 0 for weight in found.values())
     assert sum(found.values()) == PPM
     assert set(found) <= set(coldkeys) | {BURN}

@@ -1,6 +1,7 @@
 """Who is checked, which rows, and by whom (mechanism 7)."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from sn46.mechanism.canonical import sha256_hex
 from sn46.mechanism.names import Coldkey, EpochId, Hotkey, Ppm
-from sn46.mechanism.quick import KEPT_COLUMNS
+from sn46.mechanism.quick import no_kept_rows
 from sn46.mechanism.rules import Rules
 from sn46.mechanism.sampling import (
     Market,
@@ -59,10 +60,31 @@ def test_three_groups_that_do_not_overlap(count: int, top: int, at_random: int, 
     assert len(chosen.candidates) == min(top, count)
     rest = set(order[top + 3 :])
     assert len(chosen.random) == min(at_random, len(rest))
+    assert chosen.unseen == len(rest)
     assert set(chosen.random) <= rest
     left = rest - set(chosen.random)
-    hashes = {h: sha256_hex(f"{SEED}:{h}") for h in rest}
+    hashes = {h: sha256_hex(f"{SEED}:cold {h}") for h in rest}
     assert all(hashes[c] < hashes[o] for c in chosen.random for o in left)
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.integers(1, 4))
+def test_the_lot_is_drawn_by_coldkey(coldkeys: list[int], at_random: int) -> None:
+    """More hotkeys are no more lots, and a coldkey with a candidate has none."""
+    rules = Rules(deep_validation_top=1, random_deep_validations=at_random)
+    standings = [
+        replace(standing(f"m{n:02d}", 1_000 - n), coldkey=Coldkey(f"c{c}"))
+        for n, c in enumerate(coldkeys)
+    ]
+    chosen = choose(standings, new_assignment(rules=rules), SEED)
+    of = {s.hotkey: s.coldkey for s in standings}
+    seen = {of[h] for h in chosen.candidates + chosen.reserves}
+    unseen = set(of.values()) - seen
+    assert chosen.unseen == len(unseen)
+    order = sorted(unseen, key=lambda c: sha256_hex(f"{SEED}:{c}"))
+    assert [of[h] for h in chosen.random] == order[:at_random]
+    for drawn in chosen.random:
+        own = [h for h in of if of[h] == of[drawn]]
+        assert drawn == min(own, key=lambda h: sha256_hex(f"{SEED}:{h}"))
 
 
 def test_ties_go_by_time_then_hotkey() -> None:
@@ -91,9 +113,13 @@ def test_sizes(rows: int, percentage: int, size: int) -> None:
 
 def frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
     """Kept rows."""
-    defaults: dict[str, Any] = {"zipcode": "15213", "sale_price": None, "living_area_sqft": None}
-    types = [pl.String(), pl.String(), pl.String(), pl.Int64(), pl.Int64()]
-    schema = dict(zip(KEPT_COLUMNS, types, strict=True))
+    defaults: dict[str, Any] = {
+        "zipcode": "15213",
+        "sale_price": None,
+        "living_area_sqft": None,
+        "filled": 0,
+    }
+    schema = no_kept_rows().schema
     return pl.DataFrame([defaults | row for row in rows], schema=schema, orient="row")
 
 

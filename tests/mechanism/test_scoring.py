@@ -84,8 +84,17 @@ def test_the_blend_is_a_whole_number_within_its_parts(s: Ppm, q: Ppm, v: Ppm) ->
 
 def test_quality() -> None:
     # 437,500 × 800,000 // 10^6 = 350,000; 999,999 × 999,999 // 10^6 = 999,998.
-    assert quality_score(Ppm(437_500), Ppm(800_000)) == 350_000
-    assert quality_score(Ppm(999_999), Ppm(999_999)) == 999_998
+    assert quality_score(Ppm(437_500), Ppm(800_000), Ppm(PPM)) == 350_000
+    assert quality_score(Ppm(999_999), Ppm(999_999), Ppm(PPM)) == 999_998
+    # Of 16 fields of 16 the source shows 10: 10^6 × 625,000 // 10^6 × 800,000 // 10^6.
+    assert quality_score(Ppm(PPM), Ppm(800_000), Ppm(625_000)) == 500_000
+
+
+def test_the_share_of_filled_fields_that_the_source_shows() -> None:
+    assert CheckCounts(fields_filled=160, fields_shown=100).shown == 625_000
+    assert CheckCounts(fields_filled=3, fields_shown=2).shown == 666_666
+    assert CheckCounts(fields_filled=3).shown == 0
+    assert CheckCounts(inconclusive=9).shown == PPM  # nothing was told
 
 
 @pytest.mark.parametrize(

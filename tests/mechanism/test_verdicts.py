@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sn46.mechanism.verdicts import Verdict, compare
+from sn46.mechanism.listings import OPTIONAL
+from sn46.mechanism.verdicts import Verdict, compare, shown_fields
+
+from .builders import FULL_OPTIONAL
 
 ROW: dict[str, Any] = {
     "listing_id": "portal:1",
@@ -127,6 +130,87 @@ def test_spelling_is_no_difference() -> None:
     assert verdict(address="12 N. MAIN ST., apartment #4") == Verdict.CONFIRMED
 
 
+@pytest.mark.parametrize(
+    ("mine", "theirs", "expected"),
+    [
+        ("12 Main St #4", "12 Main St UNIT 4", Verdict.CONFIRMED),
+        ("12 Main St Ste 4", "12 Main St, 4", Verdict.CONFIRMED),
+        ("12 S.E. Main St", "12 Southeast Main Street", Verdict.CONFIRMED),
+        ("12 Main St #4", "12 Main St", Verdict.INCONCLUSIVE),
+        ("12 Main St", "12 Main St APT 1234A", Verdict.INCONCLUSIVE),
+        ("12 Main St #4", "12 Main St #5", Verdict.MISIDENTIFIED),
+        ("12 Main St", "14 Main St", Verdict.MISIDENTIFIED),
+        ("12", "12 Main", Verdict.MISIDENTIFIED),
+        ("12 Main", "12 Mainwaring Street", Verdict.MISIDENTIFIED),
+    ],
+)
+def test_units_are_written_in_many_ways(mine: str, theirs: str, expected: Verdict) -> None:
+    row = ROW | {"address": mine}
+    assert compare(row, row | {"address": theirs})[0] == expected
+    assert compare(row | {"address": theirs}, row)[0] == expected
+
+
 @pytest.mark.parametrize("lacking", ["address", "zipcode"])
 def test_without_a_place_there_is_nothing_to_hold_against_the_miner(lacking: str) -> None:
     assert verdict(**{lacking: None}, sale_price=1) == Verdict.INCONCLUSIVE
+
+
+# ------------------------------------------------------------------ optional fields
+
+FULL: dict[str, Any] = {**ROW, **FULL_OPTIONAL}
+
+
+def test_what_the_source_shows_in_agreement_is_counted() -> None:
+    assert shown_fields(FULL, dict(FULL)) == 16
+    assert shown_fields(FULL, None) == 0
+    bare = {name: value for name, value in FULL.items() if name not in OPTIONAL}
+    assert shown_fields(FULL, bare) == shown_fields(bare, FULL) == 0
+    for name in OPTIONAL:
+        assert shown_fields(FULL, FULL | {name: None}) == 15
+        assert shown_fields(FULL | {name: None}, FULL) == 15
+
+
+@pytest.mark.parametrize(
+    ("field", "mine", "theirs", "shown"),
+    [
+        ("lot_sqft", 5_250, 5_000, True),
+        ("lot_sqft", 5_251, 5_000, False),
+        ("latitude", 40.4449, 40.4400, True),
+        ("longitude", -79.9551, -79.9500, False),
+        ("list_price", 303_000, 300_000, True),
+        ("list_price", 303_001, 300_000, False),
+        ("days_on_market", 17, 10, True),
+        ("days_on_market", 18, 10, False),
+        ("hoa_fee_monthly", 105, 100, True),
+        ("hoa_fee_monthly", 106, 100, False),
+        ("tax_assessed_value", 110_000, 100_000, True),
+        ("tax_assessed_value", 110_001, 100_000, False),
+        ("stories", 2.0, 1.5, True),
+        ("stories", 2.5, 1.5, False),
+        ("garage_spaces", 2, 2, True),
+        ("garage_spaces", 2, 1, False),
+        ("parcel_id", "001-234 / B", "001234b", True),
+        ("parcel_id", "001-235", "001234", False),
+        ("mls_id", " ", " ", False),  # a blank text is no value
+        ("county", "Allegheny County", "allegheny", True),
+        ("county", "County", "county", True),
+        ("county", "Butler", "Allegheny", False),
+        ("bathrooms", 2.5, 2.0, True),
+        ("bathrooms", 2.5, 1.9, False),
+        ("stories", float("nan"), 1.0, False),
+    ],
+)
+def test_agreement_of_an_optional_field(field: str, mine: Any, theirs: Any, shown: bool) -> None:
+    given = 15 if mine == " " or mine != mine else 13  # what is not given costs nothing
+    expected = 16 if shown else given
+    assert shown_fields(FULL | {field: mine}, FULL | {field: theirs}) == expected
+
+
+def test_guessing_loses_more_than_it_gains() -> None:
+    guessed = {"stories": 9.0, "garage_spaces": 9, "county": "Nowhere", "mls_id": "guessed"}
+    source = FULL | {"mls_id": None}
+    honest = {**FULL, **dict.fromkeys(guessed)}
+    assert shown_fields(honest, source) == 12
+    assert shown_fields(FULL | guessed, source) == 12 - 3 * 2  # one is not shown, three are wrong
+    wrong = {name: 9_999 for name in OPTIONAL if isinstance(FULL[name], int)}
+    assert shown_fields(FULL | wrong, FULL) == 0

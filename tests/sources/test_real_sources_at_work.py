@@ -32,7 +32,7 @@ async def checked(
     cache = RecordCache(folder / "records.sqlite", clock)
     checker = SpotChecker([source], cache, clock, concurrency=2)
     sampled = [
-        (SampledRow(Hotkey("miner"), row["listing_id"], n, 0, ()), row)
+        (SampledRow(Hotkey("miner"), row["listing_id"], n, 0, (), 0), row)
         for n, row in enumerate(rows)
     ]
     until = clock.now() + timedelta(days=1)

@@ -35,7 +35,7 @@ async def test_set_up_can_be_repeated_and_keeps_what_is_there(s3_access: S3Acces
 
 
 async def test_data_is_kept_long_enough_to_be_validated(s3_access: S3Access) -> None:
-    with pytest.raises(ValueError, match="at least 7"):
+    with pytest.raises(ValueError, match="at least 8"):
         await prepare_buckets(s3_access, keep_days=6)
 
 

@@ -22,6 +22,7 @@ from mechanism.builders import (
 
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.chainview import ChainView
+from sn46.mechanism.credibility import history_of
 from sn46.mechanism.evidence import Check, checks_key, evidence_key, write_evidence
 from sn46.mechanism.judge import Outcome
 from sn46.mechanism.listings import listings_frame
@@ -33,6 +34,7 @@ from sn46.mechanism.verdicts import Verdict
 from sn46.store.snapshot import MINER_DATA, VALIDATED_DATA, write_export
 from sn46.validator.examiner import Examiner
 from sn46.validator.folder import ASSIGNMENT, CHAIN, epoch_folder, write_document
+from sn46.validator.historyfile import write_history
 from sn46.validator.judging import Judging
 
 MINERS = (
@@ -87,6 +89,7 @@ class Scene:
         await write_export(folder, MINER_DATA, self.miners)
         await write_export(folder, VALIDATED_DATA, self.results)
         place = epoch_folder(folder, EPOCH.id)
+        write_history(folder, EPOCH, {past.id: [] for past in history_of(EPOCH)})
         write_document(place / CHAIN, self.view.to_json())
         write_document(place / ASSIGNMENT, self.assignment.sign(key("api")))
         return folder
@@ -190,9 +193,9 @@ async def make_scene(examiner: Examiner) -> Scene:
                 right = verdict == Verdict.CONFIRMED
                 verdict = Verdict.NOT_FOUND if right else Verdict.CONFIRMED
             at = EPOCH.end + timedelta(minutes=40)
-            checks.append(Check(row.miner, row.listing_id, verdict, "portal", name, at))
+            checks.append(Check(row.miner, row.listing_id, verdict, "portal", name, at, row.filled))
         results.add(*evidence_of(name, checks, assignment))
-    outcome, rows = await judging.conclude(stage, results)
+    outcome, rows = await judging.conclude(stage, results, {})
     for number, name in enumerate(HONEST_VALIDATORS):
         results.add(*published(name, outcome, write_published(rows), rows.height, number))
     return Scene(assignment, view, miners, results, outcome)

@@ -31,7 +31,7 @@ _addresses = count(50)
 
 def row_of(row: dict[str, Any], **changes: Any) -> Row:
     row = row | changes
-    return SampledRow(Hotkey("miner"), row["listing_id"], 0, 0, ()), row
+    return SampledRow(Hotkey("miner"), row["listing_id"], 0, 0, (), 0), row
 
 
 @pytest.fixture

@@ -78,6 +78,7 @@ async def lie(trial: Trial, name: str) -> None:
             source="portal",
             detail="trust me",
             checked_at=net.clock.now(),
+            shown=0,
         )
         for row in stage.plan.rows_of(trial.net.hotkey(name))
     ]
@@ -128,7 +129,9 @@ async def test_an_epoch_of_two_honest_validators_and_a_liar(trial: Trial) -> Non
     objects = await net.client("vali").validator_read(trial.epoch.id, bucket="results")
     truthful = [o for o in objects if net.hotkey("poor") not in o.info.key]
     assert len(truthful) < len(objects)
-    outcome, _ = await judging.conclude(await judging.quick(), RemoteSnapshot(net.http, truthful))
+    outcome, _ = await judging.conclude(
+        await judging.quick(), RemoteSnapshot(net.http, truthful), {}
+    )
     assert outcome.consensus_hash == report["consensus_hash"]
 
     await check_late(trial, "poor", report)

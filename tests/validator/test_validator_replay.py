@@ -113,7 +113,9 @@ async def test_the_order_of_objects_never_matters(scene: Scene, judge: Examiner)
             return found
 
     judging = Judging(scene.assignment, scene.view, Shuffled(scene.miners.uploads), judge)
-    outcome, rows = await judging.conclude(await judging.quick(), Shuffled(scene.results.uploads))
+    outcome, rows = await judging.conclude(
+        await judging.quick(), Shuffled(scene.results.uploads), {}
+    )
     assert outcome.consensus_hash == scene.outcome.consensus_hash
     assert outcome.merged == scene.outcome.merged
     assert rows.height == 200
@@ -122,7 +124,7 @@ async def test_the_order_of_objects_never_matters(scene: Scene, judge: Examiner)
 async def test_a_liars_evidence_changes_nothing(scene: Scene, judge: Examiner) -> None:
     truthful = Frozen({k: u for k, u in scene.results.uploads.items() if hotkey(LIAR) not in k})
     judging = Judging(scene.assignment, scene.view, scene.miners, judge)
-    outcome, _ = await judging.conclude(await judging.quick(), truthful)
+    outcome, _ = await judging.conclude(await judging.quick(), truthful, {})
     assert outcome.consensus_hash == scene.outcome.consensus_hash
 
 
@@ -318,7 +320,7 @@ async def test_evidence_that_crashes_the_decoder_is_ignored(scene: Scene, tmp_pa
     scarce = Examiner(seconds=60, memory_mb=25)
     judging = Judging(scene.assignment, scene.view, scene.miners, scarce)
     try:
-        outcome, _ = await judging.conclude(await judging.quick(), results)
+        outcome, _ = await judging.conclude(await judging.quick(), results, {})
     finally:
         scarce.close()
     assert list(outcome.ignored_evidence) == [hotkey("other")]

@@ -161,21 +161,28 @@ async def validator_read(
 ) -> ReadAnswer:
     """An epoch's objects with presigned addresses, 1,000 a page: miners' submissions
     (`?bucket=miners`) once the epoch has ended, evidence and reports (`?bucket=results`) once
-    the evidence deadline has passed. Both are shown as they were at their deadline."""
+    the evidence deadline has passed, the reports alone (`?bucket=reports`) once none can change
+    any more. All are shown as they were at their deadline. What the caller itself uploaded to the
+    results bucket (`?bucket=own`) is shown at any time."""
     services = services_of(request)
     raw = await read_body(request)
     named = request.state.epoch = text_field(raw, "epoch_id") or ""
+    # A new validator reads the reports of 42 epochs at once; they have a limit of their own.
+    history = bucket == "reports"
     call = Call(
-        "validator-read",
-        services.settings.limit_read,
+        "validator-history" if history else "validator-read",
+        services.settings.limit_history if history else services.settings.limit_read,
         (f"s3:validator:read:{named}",),
         validators_only=True,
     )
-    await services.authenticator.identify(request, raw, call)
+    caller = await services.authenticator.identify(request, raw, call)
     body = validated(ValidatorReadBody, raw)
     chosen = _bucket_name(bucket)
     stored = await services.epochs.begun(body.epoch_id)
-    page = await services.reader.page(stored, chosen, body.cursor)
+    if chosen == "own":
+        page = await services.reader.own(stored, caller.hotkey)
+    else:
+        page = await services.reader.page(stored, chosen, body.cursor)
     return ReadAnswer(
         epoch_id=stored.epoch_id,
         bucket=chosen,
@@ -197,10 +204,10 @@ def _upload_deadline(epoch: Epoch, purpose: Literal["evidence", "results"]) -> d
     return epoch.evidence_deadline if purpose == "evidence" else epoch.results_deadline
 
 
-def _bucket_name(text: str) -> BucketName:
-    if text == "miners" or text == "results":
+def _bucket_name(text: str) -> BucketName | Literal["own"]:
+    if text == "miners" or text == "results" or text == "reports" or text == "own":
         return text
-    raise invalid([{"field": "bucket", "message": "it is miners or results"}])
+    raise invalid([{"field": "bucket", "message": "it is miners, results, reports or own"}])
 
 
 def policy_metadata(stored: StoredEpoch) -> Mapping[str, str]:

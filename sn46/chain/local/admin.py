@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sn46.chain.local import commits, neurons
+from sn46.chain.local import commits, neurons, pool
 from sn46.chain.local.blocks import to_ms
 from sn46.chain.local.errors import DispatchError, LocalChainError
 from sn46.chain.local.faults import Fault
@@ -188,6 +188,17 @@ class LocalChain:
 
         def change(writer: Writer) -> int:
             writer.put("hyper", name, value)
+            return writer.block
+
+        return self._file.write(change)
+
+    def upgrade_runtime(self) -> int:
+        """Give the chain a new runtime version, in which nothing else is new. Whoever signs for
+        the former one is refused."""
+
+        def change(writer: Writer) -> int:
+            version = pool.spec_version(writer.value("runtime", "spec_version"))
+            writer.put("runtime", "spec_version", version + 1)
             return writer.block
 
         return self._file.write(change)

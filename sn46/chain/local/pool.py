@@ -43,6 +43,7 @@ def unsigned_body(
     birth: int,
     period: int | None,
     genesis: str,
+    spec_version: int,
     call: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What a signer signs, as canonical JSON: this chain's form of a signing payload."""
@@ -52,6 +53,7 @@ def unsigned_body(
         "nonce": nonce,
         "era": {"birth": birth, "period": period},
         "genesis": genesis,
+        "spec_version": spec_version,
         "call": dict(call),
     }
 
@@ -64,6 +66,11 @@ def seal(body: Mapping[str, Any], signature: bytes) -> tuple[bytes, str]:
 
 def hash_of(raw: bytes) -> str:
     return "0x" + hashlib.blake2b(raw, digest_size=32).hexdigest()
+
+
+def spec_version(stored: int | None) -> int:
+    """The runtime's version, of what the chain's state holds: it starts at 1."""
+    return 1 if stored is None else int(stored)
 
 
 def next_nonce(file: ChainFile, address: str) -> int:
@@ -109,7 +116,9 @@ def _decode(raw: bytes) -> dict[str, Any]:
         body: dict[str, Any] = json.loads(raw)
         call, era = body["call"], body["era"]
         period = era["period"]
-        whole = [body["nonce"], era["birth"], 0 if period is None else period]
+        whole = [
+            body["nonce"], body["spec_version"], era["birth"], 0 if period is None else period
+        ]  # fmt: skip
         texts = [body["signer"], body["signature"], call["module"], call["function"]]
         if not all(isinstance(value, int) for value in whole):
             raise TypeError("a number is not whole")
@@ -177,6 +186,9 @@ def _apply(writer: Writer, runtime: Runtime, raw: bytes, body: dict[str, Any]) -
 
 
 def _check_pool(writer: Writer, raw: bytes, body: dict[str, Any]) -> None:
+    if body["spec_version"] != spec_version(writer.value("runtime", "spec_version")):
+        # A real node finds that out by the signature: the version is part of what is signed.
+        raise PoolRejection("Transaction has a bad signature", "BadProof")
     known = writer.connection.execute(
         "SELECT 1 FROM extrinsics WHERE hash = ?", (hash_of(raw),)
     ).fetchone()

@@ -30,7 +30,6 @@ from sn46.clock import Clock, SystemClock
 from sn46.mechanism.canonical import canonical_json
 from sn46.mechanism.signing import signed_bytes
 
-SPEC_VERSION = 1
 _DEFAULT_PERIOD = 64
 
 
@@ -55,13 +54,16 @@ class LocalSubstrate:
     """``bittensor.Substrate`` over a local chain's file; one for each process or task.
 
     Reads raise the SDK's errors, as its RPC backend does: ``RpcConnectionError`` where the file
-    is missing or an outage was ordered, ``ChainError`` for what this chain does not have.
+    is missing or an outage was ordered, ``ChainError`` for what this chain does not have. As a
+    client that keeps a runtime's metadata, it signs for the runtime that it found when it
+    connected, until it connects anew.
     """
 
     def __init__(self, path: str | Path, *, clock: Clock | None = None) -> None:
         self._path = Path(path)
         self._clock = clock or SystemClock()
         self._opened: ChainFile | None = None
+        self._spec_version = 0
         self._revealed_at: tuple[int, int] | None = None
         self.token_symbols: dict[int, str] = {}
 
@@ -72,9 +74,12 @@ class LocalSubstrate:
         if self._opened is not None:
             return
         try:
-            self._opened = ChainFile(self._path, self._clock)
+            file = ChainFile(self._path, self._clock)
         except LocalChainError as error:
             raise RpcConnectionError(str(error)) from error
+        stored = file.value("runtime", "spec_version", file.head())
+        self._spec_version = pool.spec_version(stored)
+        self._opened = file
 
     async def close(self) -> None:
         if self._opened is not None:
@@ -111,7 +116,7 @@ class LocalSubstrate:
         return int(await self.constant("Aura", "SlotDuration")) / 1000
 
     async def spec_version(self) -> int:
-        return SPEC_VERSION
+        return self._spec_version
 
     async def get_block(
         self, block_number: int | None = None, block_hash: str | None = None
@@ -246,6 +251,7 @@ class LocalSubstrate:
             birth=file.head(),
             period=period,
             genesis=file.blocks.hash_of(0),
+            spec_version=self._spec_version,
             call=call.body,
         )
         signature = keypair.sign(signed_bytes(body))

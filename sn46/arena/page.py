@@ -1,0 +1,210 @@
+"""What the arena found, in words: the page of the documentation, and tables for a terminal."""
+
+from collections.abc import Iterator, Sequence
+from shlex import quote
+from statistics import fmean
+
+from sn46.arena.rounds import HOMES, PAGE_ROWS, VALIDATORS, ZIPS_AN_EPOCH
+from sn46.arena.running import CERTAIN, Results, Standing, Tally
+from sn46.arena.strategies import OTHERS
+from sn46.mechanism.names import PPM
+from sn46.mechanism.sampling import sample_size
+
+HONEST_COLUMNS = ("strategy", "requests", "hotkeys", "earned")
+CHEAT_COLUMNS = (
+    "strategy", "requests", "hotkeys", "earned", "honest work", "earns", "gain", "verdict",
+)  # fmt: skip
+
+_WHY = {
+    "archive": "Speed is measured from the start of the epoch to the upload, so work that was done "
+    "before it does not count as time. Nobody knows the ZIPs beforehand, but who scrapes the whole "
+    "country once in 45 days takes no more requests than honest work, and has most of any ZIP at "
+    "hand. What it lacks, the sales of the last 45 days, is 4 % of a ZIP.",
+    "copier": "This takes a leak: no miner can read another's folder, and validators read it only "
+    "once the epoch has ended. It is here to show what that isolation is worth: rows that are "
+    "copied are true, and no check of rows can tell who scraped them.",
+    "unseen": "Of the participants below candidates and reserves only three are checked, and the "
+    "others have their share unseen. A record of failures lowers a score; the shared part does not "
+    "look at scores.",
+    "new-hotkey": "As unseen, and the record is always a clean one. It costs a registration an "
+    "epoch, which is not counted here.",
+    "mixed": "The four have their part of what is shared wherever none of them is checked, as "
+    "unseen.",
+    "filled-pages": "A field that the portal does not show counts for nothing, and costs nothing, "
+    "so a guess at one that it does show is free. Some guesses agree, and a few points are worth a "
+    "place where the field is close.",
+    "share-2": "A coldkey is free, and each can win a place with the same rows. Rows of one scrape "
+    "and of several are the same rows, so no check tells them apart; a registration each is what "
+    "it costs.",
+}
+_SAME_AS = {"share-3": "share-2", "share-5": "share-2"}
+
+
+def honest_rows(results: Results) -> list[tuple[str, ...]]:
+    """One line of HONEST_COLUMNS for each honest strategy."""
+    return [(t.name, _effort(t), _hotkeys(t), _ppm(fmean(t.earned))) for t in results.honest()]
+
+
+def cheat_rows(results: Results) -> list[tuple[str, ...]]:
+    """One line of CHEAT_COLUMNS for each cheat."""
+    return [_cheat_row(standing) for standing in results.cheats()]
+
+
+def _cheat_row(standing: Standing) -> tuple[str, ...]:
+    tally, beside = standing.tally, standing.beside
+    return (
+        tally.name,
+        _effort(tally),
+        _hotkeys(tally),
+        _ppm(fmean(tally.earned)),
+        beside.name if beside else "none",
+        _ppm(fmean(beside.earned)) if beside else "0",
+        f"{round(standing.gain):+,} ± {round(standing.error):,}",
+        standing.verdict,
+    )
+
+
+def _effort(tally: Tally) -> str:
+    return f"{100 * fmean(tally.requests) / PPM:,.0f} %"
+
+
+def _hotkeys(tally: Tally) -> str:
+    most = f"{max(tally.hotkeys)}"
+    return f"{most}, new each epoch" if tally.registrations else most
+
+
+def _ppm(amount: float) -> str:
+    return f"{amount:,.0f}"
+
+
+def claim(results: Results) -> str:
+    """The result in a sentence."""
+    more = [standing.tally.name for standing in results.cheats() if standing.earns_more]
+    count = len(results.cheats())
+    if not more:
+        return f"None of {count} cheats earned more than honest work of the same effort."
+    return (
+        f"{len(more)} of {count} cheats earned more than honest work of the same effort: "
+        f"{', '.join(more)}."
+    )
+
+
+def write_page(results: Results) -> str:
+    """docs/arena.md."""
+    return "\n".join([*_head(results), *_tables(results), *_gains(results), *_about(results)])
+
+
+def _head(results: Results) -> Iterator[str]:
+    yield "# What cheating earns"
+    yield ""
+    yield (
+        f"Written by `sn46 arena --epochs {results.epochs} --seed {quote(results.seed)} --json "
+        "docs/arena.json --page docs/arena.md` from what it played; not by hand."
+    )
+    yield ""
+    yield f"**{claim(results)}**"
+    yield ""
+    yield (
+        "Each strategy plays in a field of its own, against the same independent honest miners and "
+        "validators, and with the same luck as the honest work that it is compared with. "
+        "Submissions are signed manifests and Parquet, evidence and reports are written and read "
+        "back, and every score and weight comes from the code that validators run. Made up are the "
+        "homes, time, the store, the network and the portal's answers."
+    )
+    yield ""
+
+
+def _tables(results: Results) -> Iterator[str]:
+    yield "## Honest work"
+    yield ""
+    yield (
+        "Effort is the requests that an operator makes to the portal in an epoch, all its hotkeys "
+        "together: one for a page of "
+        f"{PAGE_ROWS} search results, one for a home's own page. 100 % is a complete scrape of the "
+        "assignment. Earned is the mean of an epoch in ppm of its emission."
+    )
+    yield ""
+    yield from _table(
+        (*HONEST_COLUMNS, "what it does"),
+        [
+            (*row, tally.strategy.does)
+            for row, tally in zip(honest_rows(results), results.honest(), strict=True)
+        ],
+    )
+    yield ""
+    yield "## Cheats"
+    yield ""
+    yield (
+        "Beside each stands the honest work that takes no more effort, the better one where there "
+        "are two. Where nothing is fetched, honest work of the same effort is none, and earns "
+        f"nothing. A gain counts where it is over {CERTAIN:g} of its standard errors."
+    )
+    yield ""
+    yield from _table(CHEAT_COLUMNS, cheat_rows(results))
+    yield ""
+    yield "What they do, and in how many epochs one of their hotkeys was invalid or disqualified:"
+    yield ""
+    yield from _table(
+        ("strategy", "what it does", "out, and why"),
+        [
+            (s.tally.name, s.tally.strategy.does, _told(s.tally, results.epochs))
+            for s in results.cheats()
+        ],
+    )
+    yield ""
+
+
+def _told(tally: Tally, epochs: int) -> str:
+    reasons = ", ".join(f"`{code}` {count}" for code, count in sorted(tally.reasons.items()))
+    return f"{reasons} of {epochs}" if reasons else "none"
+
+
+def _gains(results: Results) -> Iterator[str]:
+    more = [standing.tally.name for standing in results.cheats() if standing.earns_more]
+    if not more:
+        return
+    yield "## Where a cheat earns more"
+    yield ""
+    told: dict[str, list[str]] = {}
+    for name in more:
+        told.setdefault(_SAME_AS.get(name, name), []).append(name)
+    for name, names in told.items():
+        yield f"- **{', '.join(names)}.** {_WHY.get(name, 'Not looked into yet.')}"
+    yield ""
+    yield "Decision 44 says what was weighed against each."
+    yield ""
+
+
+def _about(results: Results) -> Iterator[str]:
+    rows = ZIPS_AN_EPOCH * HOMES
+    lying = sum(v.lies for v in VALIDATORS)
+    yield "## The field"
+    yield ""
+    yield (
+        f"- {ZIPS_AN_EPOCH} ZIPs an epoch with about {HOMES} sold homes each, so that about "
+        f"{sample_size(rows, 5)} rows of a miner are checked; a real epoch has 10,000 and checks "
+        "50."
+    )
+    yield (
+        f"- {len(OTHERS)} independent honest miners: "
+        f"{sum(share == 1 for _, share in OTHERS)} scrape everything, in 45 to 180 minutes on a "
+        "usual day, the others a half, a fifth or a tenth. The operator takes an hour. In fields "
+        "with few others there are four."
+    )
+    yield (
+        f"- {len(VALIDATORS)} validators, {lying} of which contradicts every row and reports that "
+        "everybody failed, and one that is away half of the time. The portal leaves 8 % of their "
+        "questions unanswered."
+    )
+    yield (
+        "- 0.4 % of the homes are gone from the portal by the time that validators ask, and 0.6 % "
+        "show another sale; a miner misses 1 % of what it asks for."
+    )
+    yield "- Each strategy carries its record from epoch to epoch, as validators publish it."
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(columns)} |"
+    yield f"|{'---|' * len(columns)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"

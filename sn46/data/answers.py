@@ -1,0 +1,183 @@
+"""Answers written down: as a table for people, or as CSV, JSON or Parquet for programs.
+
+Rows are written as they come, so an answer may be larger than memory. What strangers wrote stays
+text: a control character in it is shown, and never reaches a terminal as one.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_SHOWN_ROWS: Final = 1_000
+_SHOWN_TEXT: Final = 60
+
+
+class Format(StrEnum):
+    """How an answer is written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+def format_of(path: Path) -> Format | None:
+    """The format that a file's name asks for."""
+    named = {".csv": Format.CSV, ".json": Format.JSON, ".parquet": Format.PARQUET}
+    return named.get(path.suffix.lower())
+
+
+def write_answer(answer: pa.RecordBatchReader, form: Format, to: IO[bytes], width: int) -> int:
+    """Write an answer; how many rows it has, or were shown.
+
+    Args:
+        answer: the rows.
+        form: how.
+        to: where.
+        width: of a table, in characters.
+    """
+    match form:
+        case Format.TABLE:
+            return _write_table(answer, to, width)
+        case Format.CSV:
+            return _write_csv(answer, to)
+        case Format.JSON:
+            return _write_json(answer, to)
+        case Format.PARQUET:
+            return _write_parquet(answer, to)
+
+
+def _rows(answer: pa.RecordBatchReader) -> Iterator[list[Any]]:
+    for batch in answer:
+        columns = [column.to_pylist() for column in batch.columns]
+        for row in zip(*columns, strict=True):
+            yield list(row)
+
+
+def _write_parquet(answer: pa.RecordBatchReader, to: IO[bytes]) -> int:
+    count = 0
+    with pq.ParquetWriter(to, answer.schema, compression="zstd") as writer:
+        for batch in answer:
+            writer.write_batch(batch)
+            count += batch.num_rows
+    return count
+
+
+def _write_csv(answer: pa.RecordBatchReader, to: IO[bytes]) -> int:
+    """RFC 4180: a head line, then the rows; lists and structures as JSON, null as nothing."""
+    lines = io.TextIOWrapper(to, encoding="utf-8", newline="", write_through=True)
+    writer = csv.writer(lines)
+    writer.writerow(answer.schema.names)
+    count = 0
+    for row in _rows(answer):
+        writer.writerow([_flat(value) for value in row])
+        count += 1
+    lines.detach()
+    return count
+
+
+def _flat(value: Any) -> Any:
+    if isinstance(value, list | dict | tuple):
+        return json.dumps(_plain(value), ensure_ascii=False)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _plain(value)
+
+
+def _write_json(answer: pa.RecordBatchReader, to: IO[bytes]) -> int:
+    """An array with an object a row, a line each. Names that come twice are told apart."""
+    names = _distinct(answer.schema.names)
+    count = 0
+    to.write(b"[")
+    for row in _rows(answer):
+        named = dict(zip(names, map(_plain, row), strict=True))
+        to.write(b",\n" if count else b"\n")
+        to.write(json.dumps(named, ensure_ascii=False).encode())
+        count += 1
+    to.write(b"\n]\n")
+    return count
+
+
+def _distinct(names: list[str]) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        number, new = 1, name
+        while new in found:
+            number += 1
+            new = f"{name}_{number}"
+        found.append(new)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: times in UTC with their zone, numbers that it lacks as null."""
+    if isinstance(value, dict):
+        return {str(_plain(k)): _plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        # DuckDB's maps come as lists of pairs.
+        return [_plain(one) for one in value]
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if value is None or isinstance(value, str | int):
+        return value
+    return str(value)
+
+
+def _write_table(answer: pa.RecordBatchReader, to: IO[bytes], width: int) -> int:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for field in answer.schema:
+        numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+        justify = "right" if numeric or pa.types.is_decimal(field.type) else "left"
+        table.add_column(Text(_shown(field.name)), justify=justify, overflow="fold")
+    count, more = 0, False
+    for row in _rows(answer):
+        if count == _SHOWN_ROWS:
+            more = True
+            break
+        table.add_row(*(Text(_shown(value)) for value in row))
+        count += 1
+    drawn = io.StringIO()
+    Console(file=drawn, width=width, color_system=None, force_terminal=False).print(table)
+    lines = [line.rstrip() for line in drawn.getvalue().splitlines()]
+    said = f"{count} {'row' if count == 1 else 'rows'}"
+    if more:
+        said = f"The first {count} rows; for all of them, --format csv, or --out FILE."
+    to.write("\n".join([*filter(None, lines), said, ""]).encode())
+    return count
+
+
+def _shown(value: Any) -> str:
+    """A value in a table: one line, nothing that a terminal would obey."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        shown = f"{value:.6f}".rstrip("0").rstrip(".") if abs(value) < 1e15 else repr(value)
+    elif isinstance(value, datetime):
+        shown = value.strftime("%Y-%m-%d %H:%M:%S")
+    else:
+        shown = str(_flat(value))
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return safe if len(safe) <= _SHOWN_TEXT else f"{safe[: _SHOWN_TEXT - 1]}…"

@@ -1,0 +1,66 @@
+"""``sn46 arena``, and the page that is made of what it found."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sn46.arena.page import write_page
+from sn46.arena.running import Results, run
+from sn46.arena.strategies import STRATEGIES
+from sn46.cli import main
+
+DOCS = Path(__file__).parents[2] / "docs"
+FIGURES = DOCS / "arena.json"
+AGAIN = 2
+"""So many epochs are played again; all of them would take minutes."""
+
+
+def test_a_cheat_that_earns_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures, page = tmp_path / "figures.json", tmp_path / "page.md"
+    asked = ["arena", "--epochs", "2", "--only", "padding", "--jobs", "1"]
+    assert main([*asked, "--json", str(figures), "--page", str(page)]) == 0
+    said = capsys.readouterr()
+    assert "None of 1 cheats earned more" in said.out
+    assert "padding" in said.out
+    assert "4 of 4 fields played" in said.err
+    results = Results.from_json(json.loads(figures.read_text()))
+    assert page.read_text() == write_page(results) + "\n"
+
+
+def test_a_cheat_that_earns_more_is_told_by_the_exit_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # A copier's rows are true; what keeps it from them is the store's isolation alone.
+    assert main(["arena", "--epochs", "4", "--only", "copier", "--jobs", "1"]) == 1
+    assert "EARNS MORE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--only", "archiv"], "Did you mean archive?"),
+        (["--epochs", "0"], "--epochs"),
+        (["--page", "/nowhere/at/all.md"], "no folder"),
+    ],
+)
+def test_asked_wrongly(asked: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["arena", *asked]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_page_is_made_of_its_figures() -> None:
+    results = Results.from_json(json.loads(FIGURES.read_text()))
+    assert (DOCS / "arena.md").read_text() == write_page(results) + "\n"
+    assert set(results.tallies) == set(STRATEGIES)
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_the_figures_are_those_of_the_seed(part: int) -> None:
+    written = Results.from_json(json.loads(FIGURES.read_text()))
+    names = list(written.tallies)[part::4]
+    again = run(written.seed, AGAIN, [STRATEGIES[name] for name in names])
+    for name in names:
+        was, now = written.tallies[name], again.tallies[name]
+        assert now.earned == was.earned[:AGAIN], name
+        assert now.requests == was.requests[:AGAIN], name
