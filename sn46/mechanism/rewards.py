@@ -94,7 +94,7 @@ def weights_of(
         rules: of the assignment; ``unclaimed`` says whether the rest is burnt or the claimed
             part scaled up instead.
     """
-    weights: dict[Hotkey, int] = dict(zip(winners, PRIZES, strict=False)) | dict(shares)
+    weights: dict[Hotkey, int] = {**dict(zip(winners, PRIZES, strict=False)), **shares}
     claimed = sum(weights.values())
     if rules.unclaimed == "redistribute" and claimed:
         weights = _scaled(weights, claimed)
