@@ -18,6 +18,17 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of this number on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
     """Whether a server could listen on a port of this machine now."""
     with socket.socket() as probe:

@@ -23,16 +23,14 @@ _WHY = {
     "copier": "This takes a leak: no miner can read another's folder, and validators read it only "
     "once the epoch has ended. It is here to show what that isolation is worth: rows that are "
     "copied are true, and no check of rows can tell who scraped them.",
-    "unseen": "Of the participants below candidates and reserves only three are checked, and the "
-    "others have their share unseen. A record of failures lowers a score; the shared part does not "
-    "look at scores.",
+    "unseen": "Nobody is paid unseen, so it earns where it is drawn and its sample tells nothing: "
+    "of so few rows one or two are checked, and what a validator that is away, blocked or lying "
+    "leaves of them may be inconclusive. Honest miners of whom nothing could be told are paid as "
+    "well.",
     "new-hotkey": "As unseen, and the record is always a clean one. It costs a registration an "
     "epoch, which is not counted here.",
-    "mixed": "The four have their part of what is shared wherever none of them is checked, as "
-    "unseen.",
-    "filled-pages": "A field that the portal does not show counts for nothing, and costs nothing, "
-    "so a guess at one that it does show is free. Some guesses agree, and a few points are worth a "
-    "place where the field is close.",
+    "mixed": "The four have a part of what is shared where one of them is drawn and its sample "
+    "tells nothing, as unseen.",
     "share-2": "A coldkey is free, and each can win a place with the same rows. Rows of one scrape "
     "and of several are the same rows, so no check tells them apart; a registration each is what "
     "it costs.",

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from sn46.mechanism.agreement import agreement_of
-from sn46.mechanism.canonical import hash_json
+from sn46.mechanism.agreement import consensus_hash, most_common
 from sn46.mechanism.errors import MechanismError, SubmissionError
 from sn46.mechanism.names import EpochId, Hotkey
 from sn46.mechanism.submission import MAX_MANIFEST_BYTES, load_document
@@ -47,14 +46,9 @@ def read_report(body: bytes, validator: Hotkey, epoch_id: EpochId) -> Report:
         document = load_document(body, "the report", MAX_REPORT_BYTES)
         if document.get("epoch_id") != epoch_id or document.get("validator_hotkey") != validator:
             raise ReportFault("the report is of another epoch or validator than its place")
-        miners = cast(Mapping[str, Mapping[str, Any]], document["miners"])
-        computed = hash_json(
-            {
-                "epoch_id": epoch_id,
-                "scores": {hotkey: miner["final"] for hotkey, miner in miners.items()},
-                "weights": document["weights"],
-            }
-        )
+        miners = cast(Mapping[Hotkey, Mapping[str, Any]], document["miners"])
+        scores = {hotkey: miner["final"] for hotkey, miner in miners.items()}
+        computed = consensus_hash(epoch_id, scores, document["weights"])
         if document.get("consensus_hash") != computed:
             raise ReportFault("its consensus_hash is not the hash of its scores and weights")
         winners = cast(Sequence[Mapping[str, Any]], document["top_3_winners"])
@@ -72,10 +66,5 @@ def read_report(body: bytes, validator: Hotkey, epoch_id: EpochId) -> Report:
 def counting(reports: Sequence[Report]) -> tuple[str | None, list[Report]]:
     """The consensus_hash that most reports carry, ties by the smaller one, and those reports;
     None where there are none."""
-    common = agreement_of({r.validator: r.consensus_hash for r in reports}, {}).consensus_hash
+    common = most_common({r.validator: r.consensus_hash for r in reports})[0] or None
     return common, [r for r in reports if r.consensus_hash == common]
-
-
-def most_common(digests: Mapping[Hotkey, str]) -> str | None:
-    """The digest that most validators' rows have, ties by the smaller one."""
-    return agreement_of(digests, {}).consensus_hash

@@ -29,13 +29,14 @@ from sn46.data.choosing import (
     Report,
     ReportFault,
     counting,
-    most_common,
     read_report,
 )
 from sn46.data.decoder import Decoder
 from sn46.data.errors import DataError
 from sn46.data.objects import Kind, Origin, Published
 from sn46.data.preparing import Prepared
+from sn46.durable import put_in_place, write_whole
+from sn46.mechanism.agreement import most_common
 from sn46.mechanism.canonical import hash_json, sha256_hex
 from sn46.mechanism.errors import MechanismError
 from sn46.mechanism.names import EpochId, Hotkey
@@ -118,7 +119,7 @@ class Library:
         try:
             for folder in (self.observations, self.homes, self.parts, self._epochs):
                 folder.mkdir(parents=True, exist_ok=True)
-            write_durably(self.path / "origin.txt", f"{origin_name}\n".encode())
+            write_whole(self.path / "origin.txt", f"{origin_name}\n".encode())
         except OSError as error:
             raise DataError(
                 f"{cache} cannot be written: {error.strerror}. Give another folder (DATA_CACHE)."
@@ -229,7 +230,7 @@ class Library:
         if found is not None:
             name = epoch_id.replace(":", "-")
             file = f"{name}-{found.prepared.digest[:_DIGEST_SHOWN]}.parquet"
-            _make_durable(found.path, self.observations / file)
+            put_in_place(found.path, self.observations / file)
         kept = KeptEpoch(
             epoch_id=epoch_id,
             consensus_hash=common,
@@ -244,7 +245,7 @@ class Library:
             inputs=_inputs(objects),
         )
         body = json.dumps(kept.to_json(), indent=1).encode()
-        write_durably(self._epoch_path(epoch_id), body)
+        write_whole(self._epoch_path(epoch_id), body)
 
     async def _agreed_rows(
         self,
@@ -268,7 +269,7 @@ class Library:
                 differing[report.validator] = found
             else:
                 rows[report.validator] = found
-        digest = most_common({v: r.prepared.digest for v, r in rows.items()})
+        digest, _ = most_common({v: r.prepared.digest for v, r in rows.items()})
         agreeing = [v for v, r in rows.items() if r.prepared.digest == digest]
         for validator in rows.keys() - set(agreeing):
             differing[validator] = "the same scores and weights, but other rows"
@@ -371,25 +372,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return -1
-
-
-def write_durably(path: Path, body: bytes) -> None:
-    """Write a file whole or not at all; what was there before stays until then."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(body)
-    _make_durable(part, path)
-
-
-def _make_durable(part: Path, path: Path) -> None:
-    """Give a finished file its name once its bytes are on the disk."""
-    with open(part, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _empty(folder: Path) -> None:

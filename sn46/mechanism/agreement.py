@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sn46.mechanism.canonical import hash_json
 from sn46.mechanism.names import PPM, Hotkey, Ppm
 
 ALERT_BELOW: Final = Ppm(PPM * 90 // 100)
@@ -36,8 +37,8 @@ def agreement_of(
     """Agreement over an epoch's reports, by validator hotkey."""
     if not hashes:
         return Agreement(0, None, None, None, ())
-    common, count = _most_common(dict(hashes))
-    _, tops = _most_common({v: "\n".join(top) for v, top in top_three.items()})
+    common, count = most_common(hashes)
+    _, tops = most_common({v: "\n".join(top) for v, top in top_three.items()})
     return Agreement(
         reports=len(hashes),
         hash_share=Ppm(count * PPM // len(hashes)),
@@ -47,7 +48,13 @@ def agreement_of(
     )
 
 
-def _most_common(values: Mapping[Hotkey, str]) -> tuple[str, int]:
+def consensus_hash(epoch_id: str, scores: dict[Hotkey, Any], weights: dict[Hotkey, Any]) -> str:
+    """Hash of the canonical JSON of ``{epoch_id, scores: {hotkey: final}, weights}``."""
+    return hash_json({"epoch_id": epoch_id, "scores": scores, "weights": weights})
+
+
+def most_common(values: Mapping[Hotkey, str]) -> tuple[str, int]:
+    """The value that most have, ties by the smaller one, and how many; "" where there is none."""
     counted = Counter(values.values())
     if not counted:
         return "", 0

@@ -49,7 +49,7 @@ def evidence_key(validator: str, epoch_id: str) -> str:
 @dataclass(frozen=True)
 class Check:
     """One validator's check of one row. ``shown`` is how many of the row's filled optional fields
-    the source shows in agreement, as ``verdicts.shown_fields`` counts them."""
+    the source shows, as ``verdicts.shown_fields`` counts them."""
 
     miner: Hotkey
     listing_id: str

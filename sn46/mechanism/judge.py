@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from sn46.mechanism.agreement import consensus_hash
 from sn46.mechanism.assignment import Assignment
-from sn46.mechanism.canonical import hash_json
 from sn46.mechanism.chainview import ChainView
 from sn46.mechanism.credibility import NO_RECORD, UNKNOWN, WINDOW, Credibility
 from sn46.mechanism.evidence import Evidence, Merged, MergedRow, merge_row, voices_by_row
@@ -110,14 +110,9 @@ class Outcome:
 
     @property
     def consensus_hash(self) -> str:
-        """Hash of the canonical JSON of ``{epoch_id, scores: {hotkey: final}, weights}``."""
-        return hash_json(
-            {
-                "epoch_id": self.assignment.epoch_id,
-                "scores": {hotkey: miner.final for hotkey, miner in self.miners.items()},
-                "weights": dict(self.weights),
-            }
-        )
+        """As ``agreement.consensus_hash`` makes it of the final scores and the weights."""
+        scores = {hotkey: miner.final for hotkey, miner in self.miners.items()}
+        return consensus_hash(self.assignment.epoch_id, scores, dict(self.weights))
 
 
 def line_up(assignment: Assignment, view: ChainView, results: Iterable[QuickResult]) -> LineUp:

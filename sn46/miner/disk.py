@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from sn46.durable import sync_folder
+
 
 class SpoolError(Exception):
     """The spool cannot be used. The message says what to do."""
@@ -39,15 +41,6 @@ def write_whole(path: Path, body: bytes) -> None:
         os.fsync(stream.fileno())
     temporary.replace(path)
     sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_bytes(path: Path) -> bytes | None:

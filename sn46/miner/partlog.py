@@ -14,7 +14,8 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Final, cast
 
-from sn46.miner.disk import read_bytes, sync_folder, writing
+from sn46.durable import sync_folder
+from sn46.miner.disk import read_bytes, writing
 
 _DIGITS: Final = 8
 _DAY: Final = "$date"

@@ -1,7 +1,6 @@
 """Looking at a miner from another process: its status file and its spool."""
 
 import json
-import os
 import socket
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,6 +17,7 @@ from sn46.mechanism.times import parse_time
 from sn46.miner.progress import MinerStatus, Phase
 from sn46.miner.settings import MinerSettings
 from sn46.miner.spool import EpochSpool, SpoolError, kept_epochs, spools_in
+from sn46.processes import is_alive
 
 STALE_AFTER: Final = timedelta(seconds=15)
 
@@ -111,7 +111,7 @@ def why_not_running(status: MinerStatus, now: datetime) -> str | None:
     """Why a miner is not at work, going by its status; None where it is."""
     if status.phase is Phase.STOPPED:
         return f"The miner was stopped at {status.updated_at}. Start it with sn46 miner."
-    if status.host == socket.gethostname() and not _is_alive(status.pid):
+    if status.host == socket.gethostname() and not is_alive(status.pid):
         return (
             f"The miner's process {status.pid} is gone; its last sign of life is of "
             f"{status.updated_at}. Start it again: it goes on where it was."
@@ -123,13 +123,3 @@ def why_not_running(status: MinerStatus, now: datetime) -> str | None:
             "its log, and start it again: it goes on where it was."
         )
     return None
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

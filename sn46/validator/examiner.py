@@ -21,7 +21,7 @@ from sn46.mechanism.evidence import Evidence, read_evidence
 from sn46.mechanism.names import Hotkey
 from sn46.mechanism.quick import QuickResult, Upload, examine, kept_listings, unreached
 from sn46.mechanism.reasons import Code, Reason
-from sn46.validator.workers import WorkerFault, WorkerNotStarted, WorkerPool, WorkerProcess
+from sn46.workers.pool import WorkerFault, WorkerNotStarted, WorkerPool, WorkerProcess
 
 _log = structlog.get_logger("sn46.validator")
 

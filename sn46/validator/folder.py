@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from sn46.durable import write_whole
 from sn46.mechanism.epochs import parse_epoch_id
 from sn46.mechanism.errors import EpochError, ExportError
-from sn46.validator.journal import write_atomically
 
 ASSIGNMENT = "assignment.json"
 CHAIN = "chain.json"
@@ -25,7 +25,7 @@ def epochs_in(directory: Path) -> list[str]:
 
 def write_document(path: Path, value: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(value, indent=1).encode())
+    write_whole(path, json.dumps(value, indent=1).encode())
 
 
 def read_document(path: Path) -> dict[str, Any]:

@@ -19,10 +19,10 @@ import structlog
 from sn46.background import kept_running
 from sn46.client.metagraph import Metagraph
 from sn46.clock import Clock
+from sn46.durable import write_whole
 from sn46.mechanism.times import format_time
 from sn46.problems import Problem
 from sn46.validator.health_metrics import MEDIA_TYPE, exposition
-from sn46.validator.journal import write_atomically
 from sn46.validator.progress import Progress, Result
 from sn46.validator.relay_assignments import Assignments
 from sn46.validator.relay_server import Answer, RelayServer, Request
@@ -115,7 +115,7 @@ class Health:
         if self._probed_at is None or not timedelta(0) <= now - self._probed_at < _PROBE_EVERY:
             self._probed_at = now
             try:
-                write_atomically(self._data_dir / _PROBE, b"")
+                write_whole(self._data_dir / _PROBE, b"")
             except OSError as error:
                 self._disk = Part(False, f"{self._data_dir} refuses: {error.strerror}")
             else:

@@ -22,6 +22,7 @@ from typing import Any, Final, cast
 import httpx
 
 from sn46.client.api import ApiClient, ApiError, ApiUnavailable
+from sn46.durable import write_whole
 from sn46.mechanism.credibility import (
     MAX_REPORT_BYTES,
     Published,
@@ -36,7 +37,6 @@ from sn46.mechanism.signing import is_hotkey
 from sn46.mechanism.submission import ObjectInfo
 from sn46.store.base import ReadableObject, Snapshot, StoreError
 from sn46.store.snapshot import RemoteSnapshot
-from sn46.validator.journal import write_atomically
 
 READ_AT_ONCE: Final = 4
 """How many epochs are read at a time; of each, one report at a time is in memory."""
@@ -170,7 +170,7 @@ class History:
 
     def _keep(self, path: Path, document: Mapping[str, Any]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(document).encode())
+        write_whole(path, json.dumps(document).encode())
 
     def _forget_before(self, oldest: Epoch) -> None:
         """Remove what no later epoch looks at, and what a process that was killed left behind."""

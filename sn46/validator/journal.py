@@ -15,13 +15,14 @@ Each finished step is one file below ``DATA_DIR/epochs/{epoch}/``, written whole
 """
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, cast
+
+from sn46.durable import write_whole
 
 Step = Literal[
     "assignment",
@@ -67,7 +68,7 @@ class Journal:
             OSError: where the disk is full or not writable; the step is then not recorded.
         """
         self._dir.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._dir / f"{step}.json", json.dumps(value).encode())
+        write_whole(self._dir / f"{step}.json", json.dumps(value).encode())
 
 
 def kept_epochs(data_dir: Path) -> list[Journal]:
@@ -106,13 +107,3 @@ def _began(epoch_id: str, otherwise: datetime) -> datetime:
         return datetime.strptime(epoch_id, "%Y-%m-%d-%H:%M").replace(tzinfo=UTC)
     except ValueError:
         return otherwise
-
-
-def write_atomically(path: Path, body: bytes) -> None:
-    """Write a file whole or not at all; what was there before stays until then."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with open(temporary, "wb") as file:
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

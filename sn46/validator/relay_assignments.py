@@ -15,11 +15,11 @@ import structlog
 
 from sn46.client.api import ApiClient, ApiError, ApiUnavailable, ReceivedAssignment
 from sn46.clock import Clock, sleep_until
+from sn46.durable import write_whole
 from sn46.mechanism.assignment import read_assignment
 from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.errors import AssignmentError
 from sn46.mechanism.names import EpochId, Hotkey
-from sn46.validator.journal import write_atomically
 
 FIRST_PAUSE: Final = timedelta(seconds=1)
 LONGEST_PAUSE: Final = timedelta(seconds=15)
@@ -116,7 +116,7 @@ class Assignments:
         value = {"agreed": held.agreed, "document": dict(held.received.document)}
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._path(held.epoch_id), json.dumps(value).encode())
+            write_whole(self._path(held.epoch_id), json.dumps(value).encode())
             kept_names = {self._path(epoch_id).name for epoch_id in self._held}
             for path in self._folder.glob("*.json"):
                 if path.name not in kept_names:

@@ -1,7 +1,6 @@
 """Looking at a validator from another process: its status file and its journal."""
 
 import json
-import os
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, Final, cast
 
 from sn46.mechanism.names import PPM
 from sn46.mechanism.times import parse_time, time_left
+from sn46.processes import is_alive
 from sn46.validator.health import PULSE_EVERY
 from sn46.validator.journal import Journal, kept_epochs
 from sn46.validator.progress import ending_of
@@ -87,7 +87,7 @@ def why_not_running(seen: Seen, now: datetime) -> str | None:
     """Why a validator is not at work, going by its status; None where it is."""
     if seen.phase == "stopped":
         return "The validator was stopped. Start it with sn46 validator."
-    if seen.host == socket.gethostname() and not _is_alive(seen.pid):
+    if seen.host == socket.gethostname() and not is_alive(seen.pid):
         return (
             f"The validator's process {seen.pid} is gone; its last sign of life is "
             f"{_ago(now - seen.updated_at)} old. Start it again: it goes on where it was."
@@ -105,16 +105,6 @@ def why_not_running(seen: Seen, now: datetime) -> str | None:
             else ("The epoch loop hangs. Start the validator again: it goes on where it was.")
         )
     return None
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _ago(span: timedelta) -> str:

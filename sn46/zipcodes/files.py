@@ -8,6 +8,7 @@ from typing import BinaryIO, Final
 
 import polars as pl
 
+from sn46.durable import sync_folder
 from sn46.zipcodes.table import TABLE_SCHEMA, MasterTable, ZipTableError, table_from_frame
 
 _VERSION_KEY: Final = "sn46.table_version"
@@ -64,7 +65,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise ZipTableError(f"{path} cannot be written: {error}.") from error
 
@@ -147,11 +148,3 @@ def _fitted(column: pl.Series, path: Path, dtype: pl.DataType | None = None) -> 
         )
     filler = _FILLED.get(column.name)
     return fitted if filler is None else fitted.fill_null(filler)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

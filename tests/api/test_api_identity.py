@@ -241,7 +241,7 @@ async def test_authenticated_requests_are_on_record(net: Net) -> None:
     await net.http.get(CURRENT, headers=headers)
     await net.services.audit.flush()
     async with net.services.database.read() as connection:
-        rows = (await connection.execute(select(requests))).mappings().all()
+        rows = (await connection.execute(select(requests).order_by(requests.c.at))).mappings().all()
     assert [(r["request_id"], r["hotkey"], r["status"]) for r in rows] == [
         ("trace-me", net.hotkey("ann"), 200),
         ("trace-me", "", 401),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from signers import WatchedSigner
 
 from sn46.chain.errors import RateLimited, SubmissionUnknown, WeightsMismatch
 from sn46.chain.local import Fault
@@ -25,22 +26,6 @@ BLOCK = timedelta(seconds=12)
 
 class Killed(BaseException):
     """The process dies here, in this process."""
-
-
-class ActingSigner:
-    """A hotkey that does something between the SDK's checks and the submission."""
-
-    def __init__(self, keypair, act) -> None:
-        self._keypair = keypair
-        self._act = act
-        self.ss58_address = keypair.ss58_address
-        self.public_key = keypair.public_key
-        self.crypto_type = keypair.crypto_type
-
-    def sign(self, payload: bytes) -> bytes:
-        act, self._act = self._act, lambda: None
-        act()
-        return self._keypair.sign(payload)
 
 
 @dataclass
@@ -101,7 +86,11 @@ class Scene:
         return dict(await self.network.open(None).weights_of(self.network.hotkey("vali")))
 
     def acting(self, act) -> SdkChain:
-        signer = ActingSigner(self.network.wallets["vali"].hotkey, act)
+        """A chain whose first submission meets something that happens just before it is signed."""
+        acts = iter([act])
+        signer = WatchedSigner(
+            self.network.wallets["vali"].hotkey, lambda: next(acts, lambda: None)()
+        )
         return self.network.open("vali", signer=signer)
 
     def replace_ann(self) -> None:

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from signers import WatchedSigner
 
 from sn46.chain.base import ChainError
 from sn46.chain.errors import (
@@ -17,21 +18,6 @@ from sn46.chain.errors import (
 )
 from sn46.chain.local import Fault
 from sn46.chain.weights import to_ppm
-
-
-class WatchedSigner:
-    """A hotkey that lets the test act between the SDK's checks and the submission."""
-
-    def __init__(self, keypair, act) -> None:
-        self._keypair = keypair
-        self._act = act
-        self.ss58_address = keypair.ss58_address
-        self.public_key = keypair.public_key
-        self.crypto_type = keypair.crypto_type
-
-    def sign(self, payload: bytes) -> bytes:
-        self._act()
-        return self._keypair.sign(payload)
 
 
 def shares(network, **ppm):

@@ -1,7 +1,6 @@
 """Whole epochs: from frozen uploads to weights on the chain, with everything that can go wrong."""
 
 import json
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +10,7 @@ from apinet import NETUID
 from faults import FaultyTransport, dropped
 from minernet import Competition
 from portal_process import CALM, portal
-from valinet import Crash, Trial
+from valinet import Crash, Trial, mined
 
 from sn46.chain.connect import open_chain
 from sn46.chain.local.substrate import LocalSubstrate
@@ -39,17 +38,6 @@ async def trial(competition: Competition, examiner: Examiner) -> Trial:
 async def small_trial(competition: Competition, examiner: Examiner) -> Trial:
     """An epoch that has just ended, with an honest miner."""
     return await mined(competition, examiner, {"ann": "honest"})
-
-
-async def mined(
-    competition: Competition, examiner: Examiner, strategies: Mapping[str, str]
-) -> Trial:
-    assignment = await competition.assignment()
-    for name, strategy in strategies.items():
-        async with competition.miner(name, strategy=strategy) as miner:
-            assert (await miner.mine(assignment)).result == "submitted"
-    await competition.net.advance_to(assignment.epoch.end + timedelta(seconds=10))
-    return Trial(competition, examiner, assignment)
 
 
 async def judging_of(trial: Trial, name: str) -> Judging:

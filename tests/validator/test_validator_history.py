@@ -14,7 +14,7 @@ import pytest
 from exports import HONEST_VALIDATORS, Scene, make_scene
 from mechanism.builders import EPOCH, hotkey
 from minernet import Competition, process
-from valinet import Crash, Trial
+from valinet import Crash, Trial, mined
 
 from sn46.client.api import ApiClient, ApiError, ApiUnavailable, Retries
 from sn46.mechanism.credibility import MAX_REPORT_BYTES, history_of, read_record
@@ -39,17 +39,6 @@ ONE_FAILURE = 953_488
 """41,000,000 // 43"""
 
 LAST = history_of(EPOCH)[-1]
-
-
-async def mined(
-    competition: Competition, examiner: Examiner, strategies: Mapping[str, str]
-) -> Trial:
-    assignment = await competition.assignment()
-    for name, strategy in strategies.items():
-        async with competition.miner(name, strategy=strategy) as miner:
-            assert (await miner.mine(assignment)).result == "submitted"
-    await competition.net.advance_to(assignment.epoch.end + timedelta(seconds=10))
-    return Trial(competition, examiner, assignment)
 
 
 async def publish(trial: Trial, name: str, body: bytes) -> None:

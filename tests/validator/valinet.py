@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -274,3 +274,15 @@ def _versions(bucket: S3Bucket, prefix: str) -> list[str]:
         return [entry["Key"] for page in pages for entry in page.get("Versions", [])]
     finally:
         client.close()
+
+
+async def mined(
+    competition: Competition, examiner: Examiner, strategies: Mapping[str, str]
+) -> Trial:
+    """An epoch that has just ended, with these miners and what each does."""
+    assignment = await competition.assignment()
+    for name, strategy in strategies.items():
+        async with competition.miner(name, strategy=strategy) as miner:
+            assert (await miner.mine(assignment)).result == "submitted"
+    await competition.net.advance_to(assignment.epoch.end + timedelta(seconds=10))
+    return Trial(competition, examiner, assignment)

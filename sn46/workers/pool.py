@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from sn46.validator.worker import work
+from sn46.workers.process import work
 
 T = TypeVar("T")
 

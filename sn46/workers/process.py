@@ -1,4 +1,4 @@
-"""The process in which the examiner has strangers' files decoded.
+"""The process in which strangers' files are decoded.
 
 This module imports nothing that decodes: what the libraries take from the environment must be set
 before they are loaded, and they are loaded in the new process.
