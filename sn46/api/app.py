@@ -73,8 +73,8 @@ def create_app(settings: ApiSettings, outside: Outside) -> Api:
     app.include_router(legacy.forked)
     publish(app)
     answer_failures(app)
-    direct = ServerErrorMiddleware(Direct(app.by_framework, plain), handler=answer_mistake)
-    app.front = _Envelope(legacy.FieldForm(direct), services)
+    framework = ServerErrorMiddleware(app.by_framework, handler=answer_mistake)
+    app.front = _Envelope(legacy.FieldForm(Direct(framework, plain)), services)
     return app
 
 
@@ -136,6 +136,11 @@ class _Envelope:
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
         self._services = services
+        self._metrics = services.metrics
+        self._audit = services.audit
+        self._clock = services.outside.clock
+        # Bound once: the logger that waits to be bound is as slow to say nothing as to say it.
+        self._log = log.bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -149,8 +154,8 @@ class _Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = [*message["headers"], (b"x-request-id", request_id.encode())]
-                headers.append(_NO_SNIFFING)
+                named = (b"x-request-id", request_id.encode())
+                headers = [*message["headers"], named, _NO_SNIFFING]
                 if "allowance" in state and status != 429:
                     headers += state["allowance"].raw_headers()
                 message["headers"] = headers
@@ -166,8 +171,8 @@ class _Envelope:
             logs.request_id.reset(token)
 
     def _count(self, scope: Scope, state: dict[str, Any], status: int, seconds: float) -> None:
-        metrics, route = self._services.metrics, state.get("route", OTHER)
-        metrics.answered(
+        route = state.get("route", OTHER)
+        self._metrics.answered(
             method=scope["method"],
             route=route,
             status=status,
@@ -175,30 +180,30 @@ class _Envelope:
             code=state.get("problem_code"),
         )
         if (caller := state.get("caller")) is not None:
-            metrics.authenticated(route=route, way=caller.way)
+            self._metrics.authenticated(route=route, way=caller.way)
 
     def _note(self, scope: Scope, state: dict[str, Any], status: int) -> None:
         method, path = scope["method"][:8], _noted_path(scope["path"])
-        log.debug("request", method=method, path=path, status=status)
-        signer = state.get("caller")
+        self._log.debug("request", method=method, path=path, status=status)
+        signer, code = state.get("caller"), state.get("problem_code")
         known = signer is not None
         if not known:
-            if state.get("problem_code") is None:
+            if code is None:
                 return
             signer = state.get("signer")
-        services, audit = self._services, self._services.audit
-        audit.note(
+        services, named = self._services, state.get("epoch")
+        self._audit.note(
             RequestEntry(
-                services.outside.clock.now(),
+                self._clock.now(),
                 state["request_id"],
                 signer.hotkey if signer is not None else "",
                 signer.way if signer is not None else "",
                 method,
                 path,
                 status,
-                state.get("problem_code"),
-                services.address_of(Request(scope)),
-                None if (named := state.get("epoch")) is None else audit.epoch_id(named),
+                code,
+                services.address_of(scope),
+                None if named is None else self._audit.epoch_id(named),
             ),
             route=state.get("route", OTHER),
             known=known,

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sn46.api.failures import EXPECTED, answer_failure
+from sn46.api.failures import EXPECTED, answer_failure, answer_mistake
 
 Handler = Callable[[Request], Awaitable[Any]]
 
@@ -37,7 +37,7 @@ PlainRoutes = Mapping[tuple[str, str], PlainRoute]
 
 
 class Direct:
-    """Answers requests to plain routes itself, and hands all others on."""
+    """Answers requests to plain routes itself, whatever comes of them, and hands all others on."""
 
     def __init__(self, app: ASGIApp, routes: PlainRoutes) -> None:
         self._app = app
@@ -56,6 +56,8 @@ class Direct:
             response = _response(await route.handler(request))
         except EXPECTED as error:
             response = answer_failure(request, error)
+        except Exception as error:  # noqa: BLE001 - a mistake of ours, and the caller is answered
+            response = await answer_mistake(request, error)
         await response(scope, receive, send)
 
 

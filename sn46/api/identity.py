@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from sn46.api.bodies import json_object
 from sn46.api.headers import headers_of
@@ -236,7 +237,7 @@ class Authenticator:
         metagraph: Metagraph,
         limiter: Limiter,
         settings: ApiSettings,
-        address_of: Callable[[Request], str],
+        address_of: Callable[[Scope], str],
     ) -> None:
         self._ways = ways
         self._metagraph = metagraph
@@ -267,10 +268,11 @@ class Authenticator:
             if problem.status in (401, 403):
                 await self.count_address(request)
             raise
-        request.state.caller = verified
+        state = request.scope["state"]
+        state["caller"] = verified
         allowance = await self._count(verified, call, body)
         if allowance is not None:
-            request.state.allowance = allowance
+            state["allowance"] = allowance
         validator = self._is_validator(neuron)
         if call.validators_only and not validator:
             raise Problem(
@@ -288,7 +290,7 @@ class Authenticator:
             Problem: 429.
         """
         allowance = await self._limiter.count(
-            self._settings.limit_address, "address", self._address_of(request)
+            self._settings.limit_address, "address", self._address_of(request.scope)
         )
         request.state.allowance = allowance
 
@@ -337,11 +339,12 @@ class AddressReader:
         # Callers are few beside their requests.
         self._read = lru_cache(maxsize=_ADDRESSES_KEPT)(self._read_anew)
 
-    def __call__(self, request: Request) -> str:
-        peer = request.client.host if request.client else "unknown"
+    def __call__(self, scope: Scope) -> str:
+        client = scope.get("client")
+        peer = client[0] if client else "unknown"
         if not self._trusted:
             return _grouped(peer)
-        return self._read(peer, headers_of(request.scope).get("x-forwarded-for", ""))
+        return self._read(peer, headers_of(scope).get("x-forwarded-for", ""))
 
     def _read_anew(self, peer: str, forwarded: str) -> str:
         if self._is_trusted(peer):

@@ -30,9 +30,9 @@ _RETRY_PAUSE = timedelta(seconds=2)
 _KEPT = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Served:
-    """Bytes to send, with the tag that names them."""
+    """Bytes to send, with the tag that names them; one object for all who are sent them."""
 
     document: bytes
     etag: str
@@ -108,8 +108,7 @@ class Epochs:
         """What is sent for an epoch: with its seed once it has ended."""
         if self._clock.now() >= stored.epoch.end:
             stored = await self.revealed(stored)
-        document = stored.revealed_document or stored.document
-        return Served(document, _etag(document))
+        return _served(stored.revealed_document or stored.document)
 
     async def revealed(self, stored: StoredEpoch) -> StoredEpoch:
         """The epoch with its completed document, which is signed and kept once."""
@@ -168,8 +167,8 @@ class Epochs:
 
 
 @lru_cache(maxsize=_KEPT)
-def _etag(document: bytes) -> str:
-    return f'"{sha256_hex(document)[:32]}"'
+def _served(document: bytes) -> Served:
+    return Served(document, f'"{sha256_hex(document)[:32]}"')
 
 
 class Scheduler:

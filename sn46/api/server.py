@@ -2,11 +2,12 @@
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 from granian.constants import Interfaces
@@ -109,6 +110,15 @@ def _settle_memory() -> None:
     gc.set_threshold(20_000, 50, 50)
 
 
+def _let_finish() -> None:
+    """Let no thread of this process that wakes take the core from another one in the midst of a
+    request (``SCHED_BATCH``, see sched(7)). The HTTP server's thread otherwise does so for each
+    part of a request and of an answer; one after the other they take a sixth less time. Where the
+    system does not know of it or forbids it, all is as it was."""
+    with suppress(AttributeError, OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 async def serve(settings: ApiSettings, clock: Clock) -> None:
     """Run the API until SIGTERM or SIGINT.
 
@@ -120,6 +130,7 @@ async def serve(settings: ApiSettings, clock: Clock) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     check_port(settings.host, settings.port)
+    _let_finish()
     try:
         async with opened(settings, clock) as outside:
             app = create_app(settings, outside)

@@ -136,10 +136,10 @@ def make_services(settings: ApiSettings, outside: Outside) -> Services:
 
 def services_of(request: Request) -> Services:
     """The services of the application that a request came to."""
-    return request.app.state.services
+    return request.scope["app"].state.services
 
 
 def origin_of(request: Request, caller: Identity) -> Origin:
     """What is kept of a request beside what it brought about."""
-    address = services_of(request).address_of(request)
+    address = services_of(request).address_of(request.scope)
     return Origin(request.state.request_id, address, caller.way)

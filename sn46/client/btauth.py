@@ -20,10 +20,17 @@ from sn46.problems import unauthenticated
 
 _CORE: Any = bittensor_core
 _NONCE_DIGITS = re.compile(r"\d{1,20}", re.ASCII)
-_SET_BACK: Final = 1_000_000_000
+_SECOND: Final = 1_000_000_000
+"""In nanoseconds."""
+_SET_BACK: Final = _SECOND
 """Nanoseconds that no clock goes back by itself."""
 
 VERSION_HEADER: Final = http_auth.HEADER_VERSION.lower()
+_HOTKEY_HEADER: Final = http_auth.HEADER_HOTKEY.lower()
+_RECEIVER_HEADER: Final = http_auth.HEADER_RECEIVER.lower()
+_NONCE_HEADER: Final = http_auth.HEADER_NONCE.lower()
+_CRYPTO_HEADER: Final = http_auth.HEADER_CRYPTO.lower()
+_SIGNATURE_HEADER: Final = http_auth.HEADER_SIGNATURE.lower()
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,10 @@ def verify_request(
     """Whose request this is. Whether it came before, the caller must look up and remember for
     ``max_age + skew`` seconds at least.
 
+    What is signed as nearly all requests are, with the default scheme and for this receiver, is
+    verified here, over the SDK's own payload; the SDK's ``verify`` does the same in twice the time
+    that the signature takes. It decides whatever is not accepted here, and says why.
+
     Args:
         headers: names in lower case.
         receiver: the hotkey that the request must be meant for.
@@ -110,9 +121,30 @@ def verify_request(
     Raises:
         Problem: 401, where the signature does not hold.
     """
-    nonce = headers.get(http_auth.HEADER_NONCE.lower(), "")
-    if not _NONCE_DIGITS.fullmatch(nonce):
+    digits = headers.get(_NONCE_HEADER, "")
+    if not _NONCE_DIGITS.fullmatch(digits):
         raise unauthenticated("The btauth nonce must be nanoseconds since 1970, in digits.")
+    nonce, now_ns = int(digits), _nanoseconds(now)
+    hotkey, signature = headers.get(_HOTKEY_HEADER), headers.get(_SIGNATURE_HEADER)
+    if (
+        hotkey
+        and signature
+        and headers.get(VERSION_HEADER) == http_auth.VERSION
+        and headers.get(_RECEIVER_HEADER) == receiver
+        and _CRYPTO_HEADER not in headers
+        and -skew * _SECOND <= now_ns - nonce <= max_age * _SECOND
+    ):
+        payload = http_auth.build_payload(
+            scheme="sr25519",
+            method=method,
+            path=target,
+            body=body,
+            nonce_ns=nonce,
+            sender_ss58=hotkey,
+            receiver_ss58=receiver,
+        )
+        if _holds(payload, signature, hotkey):
+            return SignedRequest(Hotkey(hotkey), nonce)
     try:
         caller = http_auth.verify(
             headers,
@@ -123,11 +155,30 @@ def verify_request(
             max_age=max_age,
             allowed_skew=skew,
             nonce_store=_ASKED_LATER,
-            now_ns=_nanoseconds(now),
+            now_ns=now_ns,
         )
     except http_auth.AuthError as error:
         raise unauthenticated(f"btauth/1: {error}.", _CODES[type(error)]) from error
     return SignedRequest(Hotkey(caller.hotkey_ss58), caller.nonce_ns)
+
+
+def _holds(payload: bytes, signature: str, hotkey: str) -> bool:
+    """Whether a signature of the default scheme holds; False where it is not well-formed.
+
+    Raises:
+        Problem: 401, where it is another's.
+    """
+    try:
+        raw = bytes.fromhex(signature.removeprefix("0x"))
+        holds = bool(_CORE.verify(payload, raw, hotkey, _CORE.CRYPTO_SR25519))
+    except ValueError:
+        return False
+    if not holds:
+        raise unauthenticated(
+            "btauth/1: signature does not verify against the claimed hotkey.",
+            _CODES[http_auth.BadSignature],
+        )
+    return True
 
 
 def check_first(is_first: bool) -> None:

@@ -36,7 +36,7 @@ _ANSWERS = answers(ASSIGNMENT_EXAMPLE, *SIGNED, schema=ASSIGNMENT_SCHEMA, not_mo
 async def current_assignment(request: Request) -> Response:
     """The running epoch's assignment, signed by this server: identical bytes for every caller."""
     services = services_of(request)
-    request.state.epoch = "current"
+    request.scope["state"]["epoch"] = "current"
     await services.authenticator.identify(request, b"", current_call(services.settings))
     return await _answer(request, services, await services.epochs.current())
 
@@ -52,12 +52,13 @@ async def epoch_assignment(request: Request, epoch_id: EpochInPath) -> Response:
 
 
 def current_call(settings: ApiSettings) -> Call:
-    return Call(
-        "current",
-        settings.limit_current,
-        ("zipcode:assignment:current", "zipcode:validation:current"),
-        repeats=True,
-    )
+    return _current_call(settings.limit_current)
+
+
+@lru_cache(maxsize=8)
+def _current_call(limit: str) -> Call:
+    texts = ("zipcode:assignment:current", "zipcode:validation:current")
+    return Call("current", limit, texts, repeats=True)
 
 
 def epoch_call(settings: ApiSettings, epoch_id: str) -> Call:
