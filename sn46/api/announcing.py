@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from sn46.api.problems import Problem
 from sn46.api.records import Report, StoredEpoch
+from sn46.mechanism.agreement import MAX_REPORT_BYTES
 from sn46.mechanism.names import PPM, Hotkey
 from sn46.mechanism.submission import validator_prefix
 from sn46.mechanism.target import REACHED_VOLUME
@@ -16,7 +17,6 @@ from sn46.store.base import Bucket
 
 REPORT_FILE = "validation_report.json"
 RESULT_FILES = ("epoch_metadata.json", "validated_data.parquet", REPORT_FILE)
-_MAX_REPORT_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ async def read_report(
             f"Missing under {prefix}: {', '.join(missing)}. Upload all of them, then announce.",
         )
     key = f"{prefix}{REPORT_FILE}"
-    if objects[key].size > _MAX_REPORT_BYTES:
+    if objects[key].size > MAX_REPORT_BYTES:
         raise Problem(409, "report_unreadable", f"{REPORT_FILE} is larger than any report.")
     try:
         document = json.loads(await results.get(key))

@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from sn46.mechanism.agreement import consensus_hash, most_common
+from sn46.mechanism.agreement import MAX_REPORT_BYTES, consensus_hash, most_common
 from sn46.mechanism.errors import MechanismError, SubmissionError
 from sn46.mechanism.names import EpochId, Hotkey
-from sn46.mechanism.submission import MAX_MANIFEST_BYTES, load_document
+from sn46.mechanism.submission import load_document
 
-MAX_REPORT_BYTES: Final = 8 * MAX_MANIFEST_BYTES
 MAX_ROWS: Final = 500_000
 """More rows than this are of no epoch: three winners' of 15,000 homes each are 45,000."""
 

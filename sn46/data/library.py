@@ -24,19 +24,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sn46.data.choosing import (
-    MAX_REPORT_BYTES,
-    Report,
-    ReportFault,
-    counting,
-    read_report,
-)
+from sn46.data.choosing import Report, ReportFault, counting, read_report
 from sn46.data.decoder import Decoder
 from sn46.data.errors import DataError
 from sn46.data.objects import Kind, Origin, Published
 from sn46.data.preparing import Prepared
 from sn46.durable import put_in_place, write_whole
-from sn46.mechanism.agreement import most_common
+from sn46.mechanism.agreement import MAX_REPORT_BYTES, most_common
 from sn46.mechanism.canonical import hash_json, sha256_hex
 from sn46.mechanism.errors import MechanismError
 from sn46.mechanism.names import EpochId, Hotkey

@@ -8,6 +8,9 @@ from typing import Any, Final
 from sn46.mechanism.canonical import hash_json
 from sn46.mechanism.names import PPM, Hotkey, Ppm
 
+MAX_REPORT_BYTES: Final = 8 * 1024 * 1024
+"""A report on 256 miners has about 1 MB; a larger one than this is no report."""
+
 ALERT_BELOW: Final = Ppm(PPM * 90 // 100)
 
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, cast
 
+from sn46.mechanism.agreement import MAX_REPORT_BYTES
 from sn46.mechanism.chainview import ChainView
 from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.errors import SubmissionError
@@ -38,9 +39,6 @@ WINDOW: Final = 42
 
 NEAR: Final = 6
 """Who reported on an epoch at most so far away is expected to have reported on this one."""
-
-MAX_REPORT_BYTES: Final = 8 * 1024 * 1024
-"""A report on 256 miners has about 1 MB; a larger one than this is no report."""
 
 MOST_MINERS: Final = 4_096
 

@@ -37,6 +37,7 @@ from sn46.client.api import (
     ReceivedAssignment,
 )
 from sn46.clock import Clock, sleep_until
+from sn46.mechanism.agreement import MAX_REPORT_BYTES
 from sn46.mechanism.assignment import Assignment, read_assignment
 from sn46.mechanism.chainview import ChainView
 from sn46.mechanism.credibility import Published
@@ -91,8 +92,6 @@ PASSING = (
 LONGEST_PAUSE: Final = 30.0
 STANDING_PAUSE: Final = 300.0
 """Seconds between attempts; the second where only stake or a registration can help."""
-
-_MOST_REPORT_BYTES: Final = 64 * 1024 * 1024
 
 
 class EpochLostError(Exception):
@@ -339,7 +338,7 @@ class EpochRun:
         infos = {info.key: info for info in results.objects}
         own = infos.get(report_key(hotkey, epoch_id))
         whole = {data_key(hotkey, epoch_id), metadata_key(hotkey, epoch_id)} <= infos.keys()
-        if own is None or not whole or own.size > _MOST_REPORT_BYTES:
+        if own is None or not whole or own.size > MAX_REPORT_BYTES:
             return None
         try:
             found: Any = json.loads(await results.read(own.key))

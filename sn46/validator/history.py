@@ -23,13 +23,8 @@ import httpx
 
 from sn46.client.api import ApiClient, ApiError, ApiUnavailable
 from sn46.durable import write_whole
-from sn46.mechanism.credibility import (
-    MAX_REPORT_BYTES,
-    Published,
-    Record,
-    history_of,
-    read_record,
-)
+from sn46.mechanism.agreement import MAX_REPORT_BYTES
+from sn46.mechanism.credibility import Published, Record, history_of, read_record
 from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.names import EpochId, Hotkey
 from sn46.mechanism.report import report_key

@@ -11,22 +11,19 @@ from typing import Any, cast
 
 import polars as pl
 
-from sn46.mechanism.agreement import differences
+from sn46.mechanism.agreement import MAX_REPORT_BYTES, differences
 from sn46.mechanism.assignment import Assignment, read_assignment
 from sn46.mechanism.chainview import ChainView
 from sn46.mechanism.errors import ExportError
 from sn46.mechanism.judge import Outcome
 from sn46.mechanism.names import EpochId, Hotkey
 from sn46.mechanism.report import build_report, common_part, report_key
-from sn46.mechanism.submission import MAX_MANIFEST_BYTES
 from sn46.store.base import Snapshot, StoreError
 from sn46.store.snapshot import MINER_DATA, VALIDATED_DATA, FolderSnapshot
 from sn46.validator.examiner import Examiner
 from sn46.validator.folder import ASSIGNMENT, CHAIN, epoch_folder, find_epoch, read_document
 from sn46.validator.historyfile import read_history
 from sn46.validator.judging import Judging, QuickStage, Report
-
-_MAX_REPORT_BYTES = 8 * MAX_MANIFEST_BYTES
 
 
 @dataclass(frozen=True)
@@ -154,7 +151,7 @@ async def published_reports(
         if key not in keys:
             continue
         found[validator] = {}
-        if keys[key].size > _MAX_REPORT_BYTES:
+        if keys[key].size > MAX_REPORT_BYTES:
             continue
         try:
             value = json.loads((await results.read(key)).decode("utf-8"))

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sn46.mechanism.agreement import MAX_REPORT_BYTES
 from sn46.mechanism.chainview import ChainView
 from sn46.mechanism.credibility import (
-    MAX_REPORT_BYTES,
     MOST_MINERS,
     NEAR,
     UNKNOWN,

@@ -17,7 +17,8 @@ from minernet import Competition, process
 from valinet import Crash, Trial, mined
 
 from sn46.client.api import ApiClient, ApiError, ApiUnavailable, Retries
-from sn46.mechanism.credibility import MAX_REPORT_BYTES, history_of, read_record
+from sn46.mechanism.agreement import MAX_REPORT_BYTES
+from sn46.mechanism.credibility import history_of, read_record
 from sn46.mechanism.epochs import Epoch, epoch_at
 from sn46.mechanism.errors import ExportError
 from sn46.mechanism.names import Hotkey
