@@ -1,8 +1,10 @@
 """What the arena found, in words: the page of the documentation, and tables for a terminal."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from shlex import quote
 from statistics import fmean
+from typing import Final
 
 from sn46.arena.rounds import HOMES, PAGE_ROWS, VALIDATORS, ZIPS_AN_EPOCH
 from sn46.arena.running import CERTAIN, Results, Standing, Tally
@@ -15,27 +17,28 @@ CHEAT_COLUMNS = (
     "strategy", "requests", "hotkeys", "earned", "honest work", "earns", "gain", "verdict",
 )  # fmt: skip
 
-_WHY = {
+_WHY: Final[Mapping[str, str]] = {
     "archive": "Speed is measured from the start of the epoch to the upload, so work that was done "
     "before it does not count as time. Nobody knows the ZIPs beforehand, but who scrapes the whole "
     "country once in 45 days takes no more requests than honest work, and has most of any ZIP at "
     "hand. What it lacks, the sales of the last 45 days, is 4 % of a ZIP.",
-    "copier": "This takes a leak: no miner can read another's folder, and validators read it only "
-    "once the epoch has ended. It is here to show what that isolation is worth: rows that are "
-    "copied are true, and no check of rows can tell who scraped them.",
-    "unseen": "Nobody is paid unseen, so it earns where it is drawn and its sample tells nothing: "
-    "of so few rows one or two are checked, and what a validator that is away, blocked or lying "
-    "leaves of them may be inconclusive. Honest miners of whom nothing could be told are paid as "
-    "well.",
-    "new-hotkey": "As unseen, and the record is always a clean one. It costs a registration an "
-    "epoch, which is not counted here.",
-    "mixed": "The four have a part of what is shared where one of them is drawn and its sample "
-    "tells nothing, as unseen.",
+    "archive-fresh": "As archive. Portals sort by the newest sale, so what is missing stands on "
+    "the first pages of a ZIP: it is whole within the grace, and true.",
     "share-2": "A coldkey is free, and each can win a place with the same rows. Rows of one scrape "
     "and of several are the same rows, so no check tells them apart; a registration each is what "
     "it costs.",
 }
-_SAME_AS = {"share-3": "share-2", "share-5": "share-2"}
+_SAME_AS: Final[Mapping[str, str]] = {"share-3": "share-2", "share-5": "share-2"}
+_FOR_COMPARISON: Final[Mapping[str, str]] = {
+    "archive": "honest-fast",
+    "archive-fresh": "honest-fast",
+}
+_SUPPOSED: Final[Mapping[str, str]] = {
+    "copier": "No miner can read another's folder, and validators read it only once the epoch has "
+    "ended; `test_no_key_leads_out_of_the_folder` and "
+    "`test_submissions_are_read_frozen_once_the_epoch_has_ended` hold that. Were it otherwise, "
+    "rows that are copied are true, and no check of rows can tell who scraped them.",
+}
 
 
 def honest_rows(results: Results) -> list[tuple[str, ...]]:
@@ -43,9 +46,9 @@ def honest_rows(results: Results) -> list[tuple[str, ...]]:
     return [(t.name, _effort(t), _hotkeys(t), _ppm(fmean(t.earned))) for t in results.honest()]
 
 
-def cheat_rows(results: Results) -> list[tuple[str, ...]]:
-    """One line of CHEAT_COLUMNS for each cheat."""
-    return [_cheat_row(standing) for standing in results.cheats()]
+def cheat_rows(standings: Sequence[Standing]) -> list[tuple[str, ...]]:
+    """One line of CHEAT_COLUMNS for each."""
+    return [_cheat_row(standing) for standing in standings]
 
 
 def _cheat_row(standing: Standing) -> tuple[str, ...]:
@@ -89,7 +92,8 @@ def claim(results: Results) -> str:
 
 def write_page(results: Results) -> str:
     """docs/arena.md."""
-    return "\n".join([*_head(results), *_tables(results), *_gains(results), *_about(results)])
+    parts = (_head, _tables, _gains, _supposed, _honest_loss, _about)
+    return "\n".join(line for part in parts for line in part(results))
 
 
 def _head(results: Results) -> Iterator[str]:
@@ -133,23 +137,22 @@ def _tables(results: Results) -> Iterator[str]:
     yield "## Cheats"
     yield ""
     yield (
-        "Beside each stands the honest work that takes no more effort, the better one where there "
-        "are two. Where nothing is fetched, honest work of the same effort is none, and earns "
-        f"nothing. A gain counts where it is over {CERTAIN:g} of its standard errors."
+        "Beside each stands honest work of the same effort, within a tenth, and the better one "
+        "where there are two. Where nothing is fetched, honest work of the same effort is none, "
+        f"and earns nothing. A gain counts where it is over {CERTAIN:g} of its standard errors."
     )
     yield ""
-    yield from _table(CHEAT_COLUMNS, cheat_rows(results))
+    yield from _table(CHEAT_COLUMNS, cheat_rows(results.cheats()))
     yield ""
     yield "What they do, and in how many epochs one of their hotkeys was invalid or disqualified:"
     yield ""
-    yield from _table(
-        ("strategy", "what it does", "out, and why"),
-        [
-            (s.tally.name, s.tally.strategy.does, _told(s.tally, results.epochs))
-            for s in results.cheats()
-        ],
-    )
+    yield from _doings(results.cheats(), results.epochs)
     yield ""
+
+
+def _doings(standings: Sequence[Standing], epochs: int) -> Iterator[str]:
+    rows = [(s.tally.name, s.tally.strategy.does, _told(s.tally, epochs)) for s in standings]
+    yield from _table(("strategy", "what it does", "out, and why"), rows)
 
 
 def _told(tally: Tally, epochs: int) -> str:
@@ -167,10 +170,76 @@ def _gains(results: Results) -> Iterator[str]:
     for name in more:
         told.setdefault(_SAME_AS.get(name, name), []).append(name)
     for name, names in told.items():
-        yield f"- **{', '.join(names)}.** {_WHY.get(name, 'Not looked into yet.')}"
+        why = _WHY.get(name, "Not looked into yet.")
+        yield f"- **{', '.join(names)}.** {why}{_compared(results, name)}"
     yield ""
     yield "Decision 44 says what was weighed against each."
     yield ""
+
+
+def _compared(results: Results, name: str) -> str:
+    """What honest work earned that is no rival by its means, and one by its requests."""
+    other = results.tallies.get(_FOR_COMPARISON.get(name, ""))
+    if other is None:
+        return ""
+    mine = results.tallies[name]
+    return (
+        f" For comparison, {other.name} {other.strategy.does}: {_effort(other)} of the requests, "
+        f"and {_ppm(fmean(other.earned))} earned, beside {_effort(mine)} and "
+        f"{_ppm(fmean(mine.earned))}."
+    )
+
+
+def _supposed(results: Results) -> Iterator[str]:
+    for supposed, standings in results.supposed().items():
+        yield f"## If {supposed}"
+        yield ""
+        names = ", ".join(standing.tally.name for standing in standings)
+        yield (
+            f"This is no cheat of the system as it is: {names} takes something that nobody has "
+            "unless a part fails first. It is played to show what that part is worth, and is "
+            "counted neither in the sentence at the head of this page nor in the exit code."
+        )
+        yield ""
+        yield from _table(CHEAT_COLUMNS, cheat_rows(standings))
+        yield ""
+        yield from _doings(standings, results.epochs)
+        yield ""
+        for standing in standings:
+            yield f"- **{standing.tally.name}.** {_SUPPOSED[standing.tally.name]}"
+        yield ""
+
+
+def _honest_loss(results: Results) -> Iterator[str]:
+    checked = sum((tally.checked for tally in results.honest()), Counter[str]())
+    if not checked:
+        return
+    yield "## What honest miners lose"
+    yield ""
+    yield (
+        "Who has no place has a part of the shared 5 % only where at least one checked row is "
+        "confirmed (decision 48). So often did that leave independent honest miners without, in "
+        "the fields of the honest strategies above:"
+    )
+    yield ""
+    yield from _table(
+        ("miners without a place", "times checked and not disqualified", "nothing confirmed"),
+        [
+            _lost("drawn by lot", checked["drawn"], checked["drawn_unconfirmed"]),
+            _lost("candidates and reserves", checked["line"], checked["line_unconfirmed"]),
+        ],
+    )
+    yield ""
+    yield (
+        "Of the least that takes part here, a tenth, two rows are checked; of 10,000 homes it "
+        "would be 50 rows, and only a source that is away leaves nothing confirmed of so many."
+    )
+    yield ""
+
+
+def _lost(who: str, times: int, unconfirmed: int) -> tuple[str, ...]:
+    share = f" ({100 * unconfirmed / times:.1f} %)" if times else ""
+    return who, f"{times:,}", f"{unconfirmed:,}{share}"
 
 
 def _about(results: Results) -> Iterator[str]:

@@ -168,6 +168,18 @@ class Round:
         shown = {z: self.market.shown(z, before) for z in self.zipcodes}
         return self._fetched(shown, who, 1.0, details=True)
 
+    def newest(self, who: str, age: timedelta) -> Catch:
+        """What was sold since an archive of that age was made: search results by the newest sale,
+        a page at a time until one shows a sale that the archive has, and the new homes' pages."""
+        before = (self.epoch.start - age).date()
+        new = {z: frame.filter(pl.col("sale_date") > before) for z, frame in self._shown.items()}
+        catch = self._fetched(new, f"{who}:newest", 1.0, details=True)
+        pages = sum(
+            requests_for(min(new[z].height + 1, frame.height), details=False)
+            for z, frame in self._shown.items()
+        )
+        return Catch(catch.frames, pages + sum(frame.height for frame in new.values()))
+
     def at(self, minutes: float) -> datetime:
         """So many minutes after the epoch's start; never after its deadline."""
         moment = self.epoch.start + timedelta(seconds=round(minutes * 60))

@@ -30,6 +30,7 @@ from sn46.arena.strategies import (
 )
 from sn46.mechanism.judge import Outcome
 from sn46.mechanism.names import PPM, Coldkey, Hotkey
+from sn46.mechanism.reasons import Code
 
 LEAKING: Final = 1
 """Whose upload leaks: the fastest of the others that scrape everything."""
@@ -46,7 +47,9 @@ class Tally:
     """What one strategy did and earned, epoch by epoch. ``requests`` are in ppm of a complete
     scrape's; ``earned`` in ppm of the epoch's emission, all hotkeys together; ``others`` what the
     independent honest miners earned on average; ``reasons`` in how many epochs a hotkey of it got
-    nothing for a reason."""
+    nothing for a reason. ``checked`` counts the independent honest miners that stood and won no
+    place: ``drawn`` and ``line`` (candidates and reserves), and of each those of whom nothing was
+    confirmed."""
 
     name: str
     requests: list[int] = field(default_factory=list[int])
@@ -55,6 +58,7 @@ class Tally:
     earned: list[int] = field(default_factory=list[int])
     others: list[int] = field(default_factory=list[int])
     reasons: Counter[str] = field(default_factory=Counter[str])
+    checked: Counter[str] = field(default_factory=Counter[str])
 
     @property
     def strategy(self) -> Strategy:
@@ -71,6 +75,8 @@ class Tally:
         self.reasons.update(
             {r.code.value for h in own for r in outcome.miners[h].reasons if _is_out(outcome, h)}
         )
+        for hotkey in others:
+            self.checked.update(_as_checked(outcome, hotkey))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -80,6 +86,7 @@ class Tally:
             "earned": self.earned,
             "others": self.others,
             "reasons": dict(sorted(self.reasons.items())),
+            "checked": dict(sorted(self.checked.items())),
         }
 
     @classmethod
@@ -92,12 +99,23 @@ class Tally:
             list(value["earned"]),
             list(value["others"]),
             Counter(value["reasons"]),
+            Counter(value["checked"]),
         )
 
 
 def _is_out(outcome: Outcome, hotkey: Hotkey) -> bool:
     miner = outcome.miners[hotkey]
     return miner.disqualified or not miner.quick.participant
+
+
+def _as_checked(outcome: Outcome, hotkey: Hotkey) -> list[str]:
+    """What ``Tally.checked`` counts of a miner in one epoch."""
+    miner = outcome.miners[hotkey]
+    if miner.checks is None or miner.disqualified or hotkey in outcome.winners:
+        return []
+    group = "line" if miner.candidate or miner.reserve else "drawn"
+    unconfirmed = any(r.code is Code.NOTHING_CONFIRMED for r in miner.reasons)
+    return [group, *([f"{group}_unconfirmed"] if unconfirmed else ())]
 
 
 @dataclass(frozen=True)
@@ -120,7 +138,7 @@ class Standing:
     def verdict(self) -> str:
         """In a word or two."""
         if self.earns_more:
-            return "EARNS MORE"
+            return "would earn more" if self.tally.strategy.supposes else "EARNS MORE"
         if self.gain == 0:
             return "the same"
         if -self.gain > CERTAIN * self.error:
@@ -137,8 +155,16 @@ class Results:
     tallies: Mapping[str, Tally]
 
     def cheats(self) -> list[Standing]:
-        """Every cheat that was played, in the table's order."""
-        return [self._standing(t) for t in self.tallies.values() if not t.strategy.honest]
+        """Every cheat that was played, in the table's order; none that supposes a fault."""
+        return [s for s in self._dishonest() if not s.tally.strategy.supposes]
+
+    def supposed(self) -> dict[str, list[Standing]]:
+        """What takes a fault that the system does not have, by what that would be."""
+        found: dict[str, list[Standing]] = {}
+        for standing in self._dishonest():
+            if standing.tally.strategy.supposes:
+                found.setdefault(standing.tally.strategy.supposes, []).append(standing)
+        return found
 
     def honest(self) -> list[Tally]:
         return [t for t in self.tallies.values() if t.strategy.honest]
@@ -163,6 +189,9 @@ class Results:
         for name in tallies:
             raise KeyError(name)
         return cls(str(value["seed"]), int(value["epochs"]), ordered)
+
+    def _dishonest(self) -> list[Standing]:
+        return [self._standing(t) for t in self.tallies.values() if not t.strategy.honest]
 
     def _standing(self, tally: Tally) -> Standing:
         ways = [self.tallies[name] for name in tally.strategy.beside]

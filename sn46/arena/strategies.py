@@ -14,7 +14,7 @@ from typing import Final
 import polars as pl
 
 from sn46.arena import cheating
-from sn46.arena.rounds import Catch, Frames, Round
+from sn46.arena.rounds import PAGE_ROWS, Catch, Frames, Round
 from sn46.mechanism.names import Coldkey, ZipCode
 
 MEMBERS: Final = tuple(f"op-{n}" for n in range(1, 6))
@@ -96,7 +96,8 @@ class Strategy:
     """One way to mine.
 
     ``others`` is how many independent honest miners stand in the field, ``league`` whether the
-    validator that lies is the operator's.
+    validator that lies is the operator's. ``supposes`` names what would have to fail first, where
+    it takes something that the system does not let happen; it then counts as no cheat.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Strategy:
     honest: bool = False
     league: bool = False
     others: int = 13
+    supposes: str = ""
 
 
 # The independent honest miners of a field: minutes for what they fetch, and its share.
@@ -193,6 +195,17 @@ def _nine_of_ten(tenth: Callable[[Turn], Play]) -> Callable[[Turn], Play]:
     return play
 
 
+def _first_page(turn: Turn) -> Catch:
+    """The first page of search results of each ZIP, which is one request."""
+    pages = turn.fetch("op-1", details=False).frames
+    return Catch({z: rows.head(PAGE_ROWS) for z, rows in pages.items()}, len(pages))
+
+
+def _page_alone(turn: Turn) -> Play:
+    catch = _first_page(turn)
+    return Play((Move("op-1", catch.frames, turn.minutes(catch.requests)),), catch.requests)
+
+
 # Cheats of one hotkey.
 
 
@@ -273,6 +286,17 @@ def _unseen(turn: Turn) -> Play:
     return Play((Move("op-1", _only_invented(turn, 0.12), 200.0),), 0)
 
 
+def _baited(turn: Turn) -> Play:
+    """As unseen, with as many real homes of a page among them, so that something is confirmed."""
+    catch = _first_page(turn)
+    spoil = _with_invented(0.06)
+    frames = {
+        z: spoil(turn, z, rows.head(round(0.06 * turn.known(z).height)))
+        for z, rows in catch.frames.items()
+    }
+    return Play((Move("op-1", frames, 200.0),), catch.requests)
+
+
 def _only_invented(turn: Turn, share: float) -> dict[ZipCode, pl.DataFrame]:
     spoil = _with_invented(share)
     return {z: spoil(turn, z, turn.known(z).clear()) for z in turn.round.zipcodes}
@@ -295,6 +319,26 @@ def _archived(age: timedelta) -> Callable[[Turn], Play]:
     def play(turn: Turn) -> Play:
         catch = turn.round.archive("op-1", age)
         return Play((Move("op-1", catch.frames, 2.0),), round(turn.round.whole * scrapes))
+
+    return play
+
+
+def _archived_and_newest(age: timedelta) -> Callable[[Turn], Play]:
+    """As archived, and what was sold since is fetched as the epoch begins."""
+    archived = _archived(age)
+
+    def play(turn: Turn) -> Play:
+        kept = archived(turn)
+        [old] = kept.moves
+        newest = turn.round.newest("op-1", age)
+        frames = {
+            z: pl.concat([rows, old.frames[z].join(rows, on="listing_id", how="anti")])
+            for z, rows in newest.frames.items()
+        }
+        return Play(
+            (Move("op-1", frames, old.minutes + turn.minutes(newest.requests)),),
+            kept.requests + newest.requests,
+        )
 
     return play
 
@@ -377,6 +421,10 @@ _ALL: Final = (
         honest=True,
     ),
     Strategy(
+        "honest-page", "reads the first page of search results of each ZIP", _page_alone,
+        honest=True,
+    ),
+    Strategy(
         "honest-2-parts", "two coldkeys scrape half each, and upload that", _each_its_part(2),
         honest=True,
     ),
@@ -403,6 +451,10 @@ _ALL: Final = (
     Strategy("unseen", "invents just enough to take part, and stays below the candidates", _unseen),
     Strategy(
         "new-hotkey", "the same with a hotkey and coldkey registered for each epoch", _fresh
+    ),
+    Strategy(
+        "unseen-bait", "as unseen, with a real home of the first page to each invented one",
+        _baited, ("honest-page",),
     ),
     Strategy(
         "padding", "half, and all of it again in another spelling", _spoilt(_padded, 0.5),
@@ -456,7 +508,13 @@ _ALL: Final = (
         _archived(timedelta(days=45)), ("honest",),
     ),
     Strategy(
-        "copier", "uploads another's rows five minutes after it (if they leaked)", _leaked
+        "archive-fresh",
+        "the same, and fetches what was sold since as the epoch begins, newest sales first",
+        _archived_and_newest(timedelta(days=45)), ("honest",),
+    ),
+    Strategy(
+        "copier", "uploads another's rows five minutes after it", _leaked,
+        supposes="the isolation of folders failed",
     ),
     Strategy(
         "five-hotkeys", "one scrape, uploaded by five hotkeys of one coldkey",

@@ -110,7 +110,13 @@ def _show(results: "Results") -> None:
 
     _table("Honest work", HONEST_COLUMNS, honest_rows(results))
     if results.cheats():
-        _table("Cheats beside honest work of the same effort", CHEAT_COLUMNS, cheat_rows(results))
+        _table(
+            "Cheats beside honest work of the same effort",
+            CHEAT_COLUMNS,
+            cheat_rows(results.cheats()),
+        )
+    for supposed, standings in results.supposed().items():
+        _table(f"If {supposed} (no cheat as it is)", CHEAT_COLUMNS, cheat_rows(standings))
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -33,6 +33,7 @@ _SHORT = {
     "low_accuracy": "does not agree with the portal",
     "coldkey_limit": "its coldkey has won already",
     "too_few_checks": "too little of it could be checked",
+    "nothing_confirmed": "nothing of it could be confirmed",
 }
 
 

@@ -366,9 +366,9 @@ def conclude(
     weights = weights_of(
         winners,
         shared_part(
-            {h: honest[h] for h in candidates},
+            {h: honest[h] for h in candidates if counts[h].confirmed},
             {honest[h] for h in winners},
-            _lot(plan, faults),
+            _lot(plan, counts, faults),
         ),
         burn=lined_up.view.owner_hotkey,
         rules=lined_up.assignment.rules,
@@ -390,7 +390,7 @@ def conclude(
             weight=weights.get(hotkey, Ppm(0)),
             disqualified=faults.get(hotkey) is not None,
             reasons=(
-                *_reasons(lined_up, plan, hotkey, faults.get(hotkey), winners, honest),
+                *_reasons(lined_up, plan, hotkey, counts, faults.get(hotkey), winners, honest),
                 *(too_few_checks(counts[hotkey], by_miner[hotkey]) if hotkey in unverified else ()),
                 *(unshown_fields(counts[hotkey]) if hotkey in candidates else ()),
                 *_low_credibility(past.get(hotkey, UNKNOWN), earned[hotkey], finals[hotkey]),
@@ -427,11 +427,28 @@ def _low_credibility(past: Credibility, earned: Ppm, final: Ppm) -> tuple[Reason
     )
 
 
-def _lot(plan: CheckPlan, faults: Mapping[Hotkey, Reason | None]) -> Lot:
+def _lot(
+    plan: CheckPlan, counts: Mapping[Hotkey, CheckCounts], faults: Mapping[Hotkey, Reason | None]
+) -> Lot:
     """Those that were checked for all who are neither candidates nor reserves."""
-    drawn = plan.chosen.random
-    standing = tuple(hotkey for hotkey in drawn if faults[hotkey] is None)
-    return Lot(standing, len(drawn), plan.chosen.unseen)
+    standing = tuple(h for h in plan.chosen.random if faults[h] is None)
+    return Lot(
+        paid=tuple(h for h in standing if counts[h].confirmed),
+        disqualified=len(plan.chosen.random) - len(standing),
+        coldkeys=plan.chosen.unseen,
+    )
+
+
+def _nothing_confirmed(counts: CheckCounts) -> Reason:
+    """Why who was checked and stands has no part in what is shared."""
+    rows = counts.conclusive + counts.inconclusive
+    return Reason(
+        Code.NOTHING_CONFIRMED,
+        rows,
+        f"None of its {rows} checked rows was confirmed: {counts.inconclusive} could not be told, "
+        f"{counts.contradicted} are contradicted. Of what is shared only those have a part of whom "
+        "something is confirmed. What could not be told costs no score and no record.",
+    )
 
 
 def _not_drawn(lined_up: LineUp, plan: CheckPlan, hotkey: Hotkey) -> Reason:
@@ -513,6 +530,7 @@ def _reasons(
     lined_up: LineUp,
     plan: CheckPlan,
     hotkey: Hotkey,
+    counts: Mapping[Hotkey, CheckCounts],
     fault: Reason | None,
     winners: tuple[Hotkey, ...],
     honest: Mapping[Hotkey, Coldkey],
@@ -533,4 +551,6 @@ def _reasons(
         )
     elif hotkey in honest and hotkey not in plan.chosen.all:
         reasons.append(_not_drawn(lined_up, plan, hotkey))
+    elif hotkey in honest and hotkey not in winners and not counts[hotkey].confirmed:
+        reasons.append(_nothing_confirmed(counts[hotkey]))
     return tuple(reasons)

@@ -29,6 +29,7 @@ class Code(StrEnum):
     TOO_FEW_CHECKS = "too_few_checks"
     FIELDS_NOT_SHOWN = "fields_not_shown"
     NOT_DRAWN = "not_drawn"
+    NOTHING_CONFIRMED = "nothing_confirmed"
     LOW_CREDIBILITY = "low_credibility"
 
 

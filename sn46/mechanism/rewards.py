@@ -47,28 +47,31 @@ def choose_winners(contenders: Collection[Contender], rules: Rules) -> tuple[Hot
 class Lot:
     """Those drawn to be checked for all coldkeys that have no candidate or reserve.
 
-    ``drawn`` are those of them that stand, of ``places`` that were drawn, ``coldkeys`` how many
-    coldkeys they stand for.
+    ``paid`` are those of them that stand and of whom something was confirmed, ``disqualified`` how
+    many do not stand, ``coldkeys`` how many coldkeys all that were drawn stand for.
     """
 
-    drawn: tuple[Hotkey, ...] = ()
-    places: int = 0
+    paid: tuple[Hotkey, ...] = ()
+    disqualified: int = 0
     coldkeys: int = 0
 
 
 def shared_part(
     line: Mapping[Hotkey, Coldkey], winning: Collection[Coldkey], lot: Lot
 ) -> dict[Hotkey, Ppm]:
-    """The shared 50,000 ppm by hotkey. Nobody has a part unseen (docs/decisions/0047).
+    """The shared 50,000 ppm by hotkey. Nobody has a part unseen (docs/decisions/0047), nor one of
+    whom nothing was confirmed (docs/decisions/0048).
 
     It is split equally by the coldkeys that have no winner, and a coldkey's part equally by its
-    hotkeys that were checked. Coldkeys without a candidate or reserve have theirs by lot: each that
-    was drawn stands for as many as there are places to a coldkey, so that a coldkey's part is, over
-    the epochs, what it would be if all were checked. What those drawn and disqualified would have
-    had is nobody's.
+    hotkeys of whom something was confirmed. Coldkeys without a candidate or reserve have theirs by
+    lot: what is theirs together is split equally by those that were drawn, so that a coldkey's part
+    is, over the epochs, what it would be if all were checked. Those drawn of whom nothing was
+    confirmed are left out of that; where nobody is left it is nobody's, and so is what those drawn
+    and disqualified would have had.
 
     Args:
-        line: candidates and reserves that stand, with their coldkeys.
+        line: candidates and reserves that stand and of whom something was confirmed, with their
+            coldkeys.
         winning: the winners' coldkeys.
         lot: those drawn among the others.
     """
@@ -79,7 +82,8 @@ def shared_part(
     heads = len(by_coldkey) + lot.coldkeys
     each = SHARED // heads if heads else 0
     shares = {h: Ppm(each // len(hotkeys)) for hotkeys in by_coldkey.values() for h in hotkeys}
-    return shares | {h: Ppm(each * lot.coldkeys // lot.places) for h in lot.drawn}
+    parts = len(lot.paid) + lot.disqualified
+    return shares | {h: Ppm(each * lot.coldkeys // parts) for h in lot.paid}
 
 
 def weights_of(

@@ -264,6 +264,11 @@ def _reward(found: Explained) -> str:
         return f"Reward: place {place + 1} of the winners, {_percent(miner.weight)}."
     if Code.COLDKEY_LIMIT in codes:
         return "Reward: nothing, for another hotkey of its coldkey is a winner."
+    if Code.NOTHING_CONFIRMED in codes:
+        return (
+            "Reward: nothing, for none of its checked rows was confirmed; the 5 % is for those of "
+            "whom something is."
+        )
     if miner.weight:
         return (
             f"Reward: no winner; its share of the 5 % for all other honest coldkeys is "

@@ -31,9 +31,28 @@ def test_a_cheat_that_earns_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_a_cheat_that_earns_more_is_told_by_the_exit_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    # The rows of an archive are true; no rule tells when they were scraped.
+    assert main(["arena", "--epochs", "4", "--only", "archive", "--jobs", "1"]) == 1
+    said = capsys.readouterr().out
+    assert "EARNS MORE" in said
+    assert "1 of 1 cheats earned more than honest work of the same effort: archive." in said
+
+
+def test_what_supposes_a_fault_is_shown_apart_and_counts_as_no_cheat(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     # A copier's rows are true; what keeps it from them is the store's isolation alone.
-    assert main(["arena", "--epochs", "4", "--only", "copier", "--jobs", "1"]) == 1
-    assert "EARNS MORE" in capsys.readouterr().out
+    page = tmp_path / "page.md"
+    asked = ["arena", "--epochs", "4", "--only", "copier", "--only", "padding", "--jobs", "1"]
+    assert main([*asked, "--page", str(page)]) == 0
+    said = capsys.readouterr().out
+    assert "If the isolation of folders failed" in said
+    assert "would earn more" in said
+    assert "None of 1 cheats earned more" in said
+    cheats, supposed = page.read_text().split("## If the isolation of folders failed")
+    assert "copier" not in cheats
+    assert "This is no cheat of the system as it is" in supposed
+    assert "| copier | 0 % |" in supposed
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from sn46.arena.market import LOOKBACK, Market
-from sn46.arena.rounds import Round, requests_for
+from sn46.arena.rounds import PAGE_ROWS, Round, requests_for
 from sn46.arena.running import registered
 from sn46.mechanism.listings import SCHEMA
 
@@ -50,6 +50,29 @@ def test_sales_go_on(market: Market) -> None:
 
 def test_an_id_that_is_none(market: Market) -> None:
     assert market.record("portal:9800100000000", TODAY) is None
+
+
+def test_what_was_sold_since_stands_on_the_first_pages(market: Market) -> None:
+    round_ = Round(market, "a seed", 0, registered(0))
+    age = timedelta(days=45)
+    old, newest = round_.archive("a", age), round_.newest("a", age)
+    before = TODAY - age
+    new = pl.concat(list(newest.frames.values()))
+    assert new.height
+    assert new["sale_date"].min() > before
+    known = {
+        z: shown.filter(pl.col("sale_date") > before)["listing_id"].to_list()
+        for z in round_.zipcodes
+        for shown in [market.shown(z, TODAY)]
+    }
+    # A page a ZIP reaches what the archive has, and each new home has a page of its own.
+    assert max(map(len, known.values())) < PAGE_ROWS
+    assert newest.requests == len(known) + sum(map(len, known.values()))
+    assert set(new["listing_id"]) <= {i for ids in known.values() for i in ids}
+    assert newest.requests < old.requests / 10
+    # Every new sale, a hundred years back, takes no less than a scrape.
+    whole = round_.newest("a", timedelta(days=36_500))
+    assert whole.requests == round_.whole
 
 
 def test_what_a_scrape_takes_and_gives(market: Market) -> None:

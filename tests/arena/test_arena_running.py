@@ -4,9 +4,11 @@ from statistics import fmean
 
 import pytest
 
+from sn46.arena.market import Market
 from sn46.arena.page import claim, write_page
-from sn46.arena.running import Results, Standing, Tally, chosen, run
-from sn46.arena.strategies import STRATEGIES
+from sn46.arena.rounds import FIRST_EPOCH, HOMES, ZIPS, Round
+from sn46.arena.running import LEAKING, Results, Standing, Tally, chosen, registered, run
+from sn46.arena.strategies import GRACE_MINUTES, STRATEGIES, Turn, others_moves
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +58,59 @@ def test_a_cheat_is_beside_honest_work_that_takes_no_more(results: Results) -> N
 
 def test_efforts_are_those_of_the_honest_beside() -> None:
     # One epoch shows them. An archive takes a tenth less than what it stands beside.
-    played = run("a seed", 1, chosen(["archive", "crowd", "made-up", "stapled", "vouch-2"]))
+    names = ["archive", "archive-fresh", "crowd", "made-up", "stapled", "unseen-bait", "vouch-2"]
+    played = run("a seed", 1, chosen(names))
     for standing in played.cheats():
         assert standing.beside is not None
         ratio = fmean(standing.tally.requests) / fmean(standing.beside.requests)
         assert 0.9 < ratio < 1.1, standing.tally.name
+
+
+def test_an_archive_that_is_brought_up_to_date_has_every_home_once() -> None:
+    round_ = Round(
+        Market("a seed", FIRST_EPOCH.start.date(), zips=ZIPS, homes=HOMES),
+        "a seed",
+        0,
+        registered(0),
+    )
+    turn = Turn(round_, others_moves(round_)[LEAKING])
+    old, fresh = (STRATEGIES[name].play(turn) for name in ("archive", "archive-fresh"))
+    [archived], [move] = old.moves, fresh.moves
+    assert archived.minutes < move.minutes < GRACE_MINUTES
+    assert old.requests < fresh.requests <= round_.whole
+    for zipcode in round_.zipcodes:
+        shown = round_.market.shown(zipcode, round_.today)
+        sales = {row["listing_id"]: row["sale_date"] for row in shown.to_dicts()}
+        rows = move.frames[zipcode]
+        assert rows["listing_id"].is_unique().all()
+        assert rows.height > archived.frames[zipcode].height
+        # No sale that was followed by another one since.
+        assert {row["listing_id"]: row["sale_date"] for row in rows.to_dicts()}.items() <= (
+            sales.items()
+        )
+
+
+def test_the_page_compares_an_archive_with_more_machines() -> None:
+    played = run("a seed", 2, chosen(["archive", "archive-fresh", "honest-fast"]))
+    fast = played.tallies["honest-fast"]
+    text = "For comparison, honest-fast scrapes everything with so many machines"
+    assert write_page(played).count(text) == sum(s.earns_more for s in played.cheats()) > 0
+    assert f"and {fmean(fast.earned):,.0f} earned, beside" in write_page(played)
+    # Where it was not played, nothing is said of it.
+    assert text not in write_page(run("a seed", 2, chosen(["archive"])))
+
+
+def test_how_often_honest_miners_are_left_without_is_counted(results: Results) -> None:
+    for tally in results.tallies.values():
+        # Nine are in line, three of these win, and three of the others are drawn.
+        assert 0 < tally.checked["drawn"] <= 3 * results.epochs
+        assert 0 < tally.checked["line"] <= 6 * results.epochs
+        for group in ("drawn", "line"):
+            assert tally.checked[f"{group}_unconfirmed"] <= tally.checked[group]
+    drawn = sum(t.checked["drawn"] for t in results.honest())
+    unpaid = sum(t.checked["drawn_unconfirmed"] for t in results.honest())
+    line = f"| drawn by lot | {drawn} | {unpaid} ({100 * unpaid / drawn:.1f} %) |"
+    assert line in write_page(results)
 
 
 def standing_of(*gains: int) -> Standing:

@@ -141,15 +141,34 @@ def test_five_hotkeys_of_one_coldkey_win_one_place() -> None:
 
 def test_who_stays_below_the_candidates_is_looked_at_by_chance() -> None:
     """staying below the candidates, unchecked, for the shared 5 %"""
-    caught = 0
+    found: set[Code] = set()
     for number in range(4):
         outcome = strategy("unseen", number)
         miner = of(outcome)
         assert not miner.candidate
         assert not miner.reserve
-        caught += miner.disqualified
-        assert outcome.weights.get(CHEAT, 0) <= (0 if miner.disqualified else 25_000)
-    assert caught
+        assert CHEAT not in outcome.weights
+        found |= codes(miner)
+    # Drawn and caught, drawn with a sample of which nothing could be told, and not drawn.
+    assert found == {Code.FAKE_LISTING, Code.NOTHING_CONFIRMED, Code.NOT_DRAWN}
+
+
+def test_what_is_paid_to_an_honest_miner_drawn_is_not_paid_to_an_invented_one() -> None:
+    """staying below the candidates, unchecked, for the shared 5 % (and luck with the checks)"""
+    # In this epoch nothing of what is invented could be told, and it was paid for that before.
+    outcome = strategy("unseen", 1)
+    miner = of(outcome)
+    assert miner.checks is not None
+    assert (miner.checks.confirmed, miner.checks.fake, miner.disqualified) == (0, 0, False)
+    assert miner.checks.inconclusive > 0
+    drawn = [
+        m
+        for m in outcome.miners.values()
+        if m.checks and not m.candidate and not m.reserve and m is not miner
+    ]
+    assert drawn
+    assert all(m.weight > 0 for m in drawn)
+    assert codes(miner) == {Code.NOTHING_CONFIRMED}
 
 
 @pytest.mark.parametrize("name", ["vouch-2", "vouch-3", "vouch-4", "vouch-5"])

@@ -247,7 +247,19 @@ def test_what_could_not_be_checked_is_not_paid_where_three_others_were() -> None
     outcome = epoch.conclude(verdict_for("best", Verdict.INCONCLUSIVE))
     assert set(outcome.winners) == {hotkey(name) for name in names}
     assert of(outcome, "best").rank == 4
-    assert of(outcome, "best").weight == 50_000  # alone in what the others share
+    # Alone in what the others share, and nothing of it was confirmed: it is burnt.
+    assert of(outcome, "best").weight == 0
+    assert outcome.weights[hotkey("owner")] == 50_000
+    assert [r.code for r in of(outcome, "best").reasons] == [
+        Code.NOTHING_CONFIRMED, Code.TOO_FEW_CHECKS,
+    ]  # fmt: skip
+    assert "None of its 20 checked rows was confirmed: 20 could not be told, 0 are" in (
+        of(outcome, "best").reasons[0].detail
+    )
+    # One row is enough for a part of that, and five for a place.
+    outcome = epoch.conclude(verdict_for("best", Verdict.INCONCLUSIVE, 19))
+    assert of(outcome, "best").weight == 50_000
+    assert [r.code for r in of(outcome, "best").reasons] == [Code.TOO_FEW_CHECKS]
 
 
 def test_all_of_a_small_sample_is_enough() -> None:
@@ -294,6 +306,103 @@ def test_a_reserve_moves_up_and_a_random_check_can_disqualify() -> None:
     for name in unseen:
         assert [r.code for r in of(outcome, name).reasons] == [Code.NOT_DRAWN]
         assert "6 coldkeys are below" in of(outcome, name).reasons[0].detail
+
+
+FIFTEEN = Epoch20(NINE, minutes=AT)
+"""Three winners, six more in line, three of six coldkeys drawn: 10 heads share 50,000."""
+
+
+def each_as(verdicts: Mapping[Hotkey, Verdict]) -> Judge:
+    return lambda row: verdicts.get(row.miner, Verdict.CONFIRMED)
+
+
+def test_a_drawn_one_of_whom_nothing_was_confirmed_leaves_its_part_to_the_others() -> None:
+    first, *rest = FIFTEEN.plan.chosen.random
+    honest_one = FIFTEEN.conclude(honest)
+    outcome = FIFTEEN.conclude(each_as({first: Verdict.INCONCLUSIVE}))
+    # 50,000 // 12 = 4,166 each; 6 × 4,166 // 3 and // 2.
+    assert [honest_one.weights[h] for h in (first, *rest)] == [8_332] * 3
+    assert [outcome.weights.get(h, 0) for h in (first, *rest)] == [0, 12_498, 12_498]
+    assert [r.code for r in outcome.miners[first].reasons] == [Code.NOTHING_CONFIRMED]
+    line = FIFTEEN.plan.chosen.candidates + FIFTEEN.plan.chosen.reserves
+    assert all(outcome.weights[h] == honest_one.weights[h] for h in line)
+    # It costs the bonus and nothing else.
+    for name in ("final", "earned", "rank", "disqualified"):
+        assert getattr(outcome.miners[first], name) == getattr(honest_one.miners[first], name)
+
+
+def test_where_nothing_of_any_drawn_one_was_confirmed_their_part_is_nobodys() -> None:
+    drawn = FIFTEEN.plan.chosen.random
+    outcome = FIFTEEN.conclude(each_as(dict.fromkeys(drawn, Verdict.INCONCLUSIVE)))
+    assert not set(drawn) & set(outcome.weights)
+    # 12 heads: 6 × 4,166 + 2 of floors.
+    assert outcome.weights[hotkey("owner")] == 50_000 - 6 * 4_166
+
+
+def test_a_candidate_of_whom_nothing_was_confirmed_has_no_part_of_what_is_shared() -> None:
+    outcome = FIFTEEN.conclude(
+        each_as({hotkey("m04"): Verdict.INCONCLUSIVE, hotkey("m08"): Verdict.INCONCLUSIVE})
+    )
+    for name in ("m04", "m08"):
+        assert (of(outcome, name).weight, of(outcome, name).disqualified) == (0, False)
+        assert of(outcome, name).reasons[0].code == Code.NOTHING_CONFIRMED
+    # As where they were disqualified: 10 heads share, and nothing of it is lost.
+    assert [of(outcome, name).weight for name in ("m03", "m05", "m06", "m07")] == [5_000] * 4
+    assert all(outcome.weights[h] == 10_000 for h in FIFTEEN.plan.chosen.random)
+
+
+@pytest.mark.parametrize(("rows", "paid"), [(4, False), (5, True)])
+def test_contradicted_is_not_confirmed(rows: int, paid: bool) -> None:
+    """Four rows that are all contradicted do not disqualify, and are not paid for either."""
+    names = ("ann", "bob", "cid")
+    epoch = Epoch20(
+        {name: homes(start=100 * n) for n, name in enumerate(names, start=1)}
+        | {"dan": homes(rows, start=900)}
+    )
+    outcome = epoch.conclude(verdict_for("dan", Verdict.CONTRADICTED, 4 if not paid else 1))
+    assert not of(outcome, "dan").disqualified
+    assert of(outcome, "dan").weight == (50_000 if paid else 0)
+    assert (Code.NOTHING_CONFIRMED in {r.code for r in of(outcome, "dan").reasons}) is not paid
+
+
+def test_where_a_coldkey_may_win_twice_its_part_is_of_its_confirmed_hotkeys() -> None:
+    rules = Rules(spot_check_percentage=100, max_winners_per_coldkey=2, deep_validation_top=5)
+    names = ("ann", "bob", "cid", "dan1", "dan2", "eve")
+    rows = {name: homes(start=100 * n) for n, name in enumerate(names, start=1)}
+    minutes = {name: n for n, name in enumerate(names)}
+    epoch = Epoch20(rows, minutes=minutes, coldkeys={"dan1": "D", "dan2": "D"}, rules=rules)
+    outcome = epoch.conclude(honest)
+    assert [of(outcome, n).weight for n in names[3:]] == [12_500, 12_500, 25_000]
+    outcome = epoch.conclude(verdict_for("dan1", Verdict.INCONCLUSIVE))
+    assert [of(outcome, n).weight for n in names[3:]] == [0, 25_000, 25_000]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from(list(Verdict)), min_size=15, max_size=15), st.integers(0, 19))
+def test_nobody_has_a_part_of_what_is_shared_unconfirmed(
+    verdicts: list[Verdict], spared: int
+) -> None:
+    """Each miner's rows all come out alike, but for so many that are confirmed with some."""
+    as_told = {hotkey(name): verdict for name, verdict in zip(NINE, verdicts, strict=True)}
+    seen: dict[Hotkey, int] = {}
+
+    def judge(row: SampledRow) -> Verdict:
+        seen[row.miner] = seen.get(row.miner, 0) + 1
+        lucky = hotkey("m03") == row.miner or row.miner in FIFTEEN.plan.chosen.random[:1]
+        return Verdict.CONFIRMED if lucky and seen[row.miner] <= spared else as_told[row.miner]
+
+    outcome = FIFTEEN.conclude(judge)
+    assert sum(outcome.weights.values()) == PPM
+    for name, miner in ((h, outcome.miners[h]) for h in FIFTEEN.plan.chosen.all):
+        codes = {reason.code for reason in miner.reasons}
+        assert miner.checks is not None
+        if name in outcome.winners or miner.disqualified:
+            assert Code.NOTHING_CONFIRMED not in codes
+            continue
+        assert (miner.weight > 0) is (miner.checks.confirmed > 0)
+        assert (Code.NOTHING_CONFIRMED in codes) is (miner.checks.confirmed == 0)
+    paid = set(outcome.weights) - set(outcome.winners) - {hotkey("owner")}
+    assert paid <= set(FIFTEEN.plan.chosen.all)
 
 
 def test_invented_optional_values_gain_nothing() -> None:

@@ -93,8 +93,8 @@ def test_the_owner_may_win_too() -> None:
 
 def test_who_is_drawn_is_paid_for_those_that_are_not() -> None:
     line = {"a": "A", "b": "B", "c": "C", "d": "D"}
-    # 50,000 // (1 + 9 coldkeys) = 5,000 each; 9 × 5,000 // 3 places = 15,000 for each drawn.
-    lot = Lot((Hotkey("x"), Hotkey("y")), 3, 9)
+    # 50,000 // (1 + 9 coldkeys) = 5,000 each; 9 × 5,000 // 3 drawn = 15,000 for each.
+    lot = Lot((Hotkey("x"), Hotkey("y")), 1, 9)
     assert weights("abc", line, lot=lot) == {
         "a": 500_000, "b": 300_000, "c": 150_000, "d": 5_000, "x": 15_000, "y": 15_000,
         "burn": 15_000,  # the third one drawn was disqualified
@@ -103,20 +103,47 @@ def test_who_is_drawn_is_paid_for_those_that_are_not() -> None:
     assert weights("abc", line, lot=Lot((), 0, 9))["burn"] == 45_000
 
 
+def test_a_drawn_ones_part_goes_to_the_other_drawn_where_nothing_of_it_was_confirmed() -> None:
+    line = {"a": "A", "b": "B", "c": "C", "d": "D"}
+    x, y = Hotkey("x"), Hotkey("y")
+    # Of the third one drawn nothing was confirmed: 9 × 5,000 // 2 = 22,500.
+    assert weights("abc", line, lot=Lot((x, y), 0, 9)) == {
+        "a": 500_000, "b": 300_000, "c": 150_000, "d": 5_000, "x": 22_500, "y": 22_500,
+    }  # fmt: skip
+    # And another one was disqualified: 9 × 5,000 // (1 + 1), once for x and once for nobody.
+    found = weights("abc", line, lot=Lot((x,), 1, 9))
+    assert (found["x"], found["d"], found["burn"]) == (22_500, 5_000, 22_500)
+    # Of none of the three: it is nobody's, and the line has no more of it.
+    found = weights("abc", line, lot=Lot((), 0, 9))
+    assert (found["d"], found["burn"]) == (5_000, 45_000)
+    # 5,000 × 10^6 // 955,000 = 5,235: scaled like all others where nothing is burnt.
+    assert weights("abc", line, REDISTRIBUTE, Lot((), 0, 9))["d"] == 5_235
+
+
 @given(st.integers(0, 5), st.integers(1, 60), st.integers(1, 8), st.data())
 def test_a_coldkeys_part_is_over_all_lots_what_it_would_be_if_all_were_seen(
     in_line: int, unseen: int, places: int, data: st.DataObject
 ) -> None:
     places = min(places, unseen)
     line = {Hotkey(f"l{n}"): Coldkey(f"L{n}") for n in range(in_line)}
-    drawn = tuple(Hotkey(f"u{n}") for n in range(data.draw(st.integers(0, places))))
-    found = shared_part(line, set(), Lot(drawn, places, unseen))
+    paid = tuple(Hotkey(f"u{n}") for n in range(data.draw(st.integers(0, places))))
+    disqualified = data.draw(st.integers(0, places - len(paid)))
+    unconfirmed = places - len(paid) - disqualified
+    found = shared_part(line, set(), Lot(paid, disqualified, unseen))
     assert sum(found.values()) <= 50_000
     each = 50_000 // (in_line + unseen)
     assert all(found[h] == each for h in line)
+    assert set(found) == {*line, *paid}
     # A chance of places / unseen, of each × unseen // places.
-    for hotkey in drawn:
-        assert each * unseen - places < found[hotkey] * places <= each * unseen
+    if not unconfirmed:
+        for hotkey in paid:
+            assert each * unseen - places < found[hotkey] * places <= each * unseen
+    # Nothing of what those are not paid of whom nothing was confirmed is lost while one is paid.
+    if paid and not disqualified:
+        assert each * unseen - len(paid) < sum(found[h] for h in paid) <= each * unseen
+    # And it makes nobody poorer.
+    plain = shared_part(line, set(), Lot(paid, disqualified + unconfirmed, unseen))
+    assert all(found[h] >= plain[h] for h in plain)
 
 
 @given(
