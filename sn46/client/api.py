@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import quote
 
 import httpx
@@ -14,6 +13,7 @@ import orjson
 
 from sn46.certificates import trusted
 from sn46.client.btauth import RequestSigner
+from sn46.client.connected import Connected
 from sn46.clock import Clock, SystemClock
 from sn46.mechanism.assignment import Assignment, read_assignment
 from sn46.mechanism.names import EpochId, Hotkey
@@ -87,7 +87,7 @@ class Retries:
         return None if asked > self.patience else max(asked, min(backoff, self.first))
 
 
-class ApiClient:
+class ApiClient(Connected):
     """One hotkey's view of the API. Requests carry btauth/1 bound to the API's hotkey; each
     attempt is signed anew. Use it within one event loop, as an async context manager or with
     ``close``.
@@ -110,28 +110,16 @@ class ApiClient:
         """``base_url`` is the server's address without a path; ``api_hotkey`` is the one whose
         assignments are trusted and to whom requests are addressed; ``heard`` is given the Date of
         each answer and how long it took."""
-        self._http = httpx.AsyncClient(
-            base_url=base_url.rstrip("/"), timeout=timeout_seconds, verify=trusted()
+        super().__init__(
+            httpx.AsyncClient(
+                base_url=base_url.rstrip("/"), timeout=timeout_seconds, verify=trusted()
+            )
         )
         self._api_hotkey = api_hotkey
         self._clock = clock or SystemClock()
         self._signer = RequestSigner(signer, self._clock)
         self._retries = retries or Retries()
         self._heard = heard
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        await self._http.aclose()
 
     @property
     def hotkey(self) -> Hotkey:

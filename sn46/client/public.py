@@ -4,8 +4,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote
 
 import httpx
@@ -13,6 +12,7 @@ import orjson
 
 from sn46.certificates import trusted
 from sn46.client.api import ApiError, ApiUnavailable, Retries
+from sn46.client.connected import Connected
 from sn46.clock import Clock, SystemClock
 from sn46.mechanism.auditing import PastDraw, PublishedDraw
 from sn46.mechanism.epochs import Epoch
@@ -42,7 +42,7 @@ class ListedDraw:
     published: PublishedDraw | None
 
 
-class PublicClient:
+class PublicClient(Connected):
     """Whatever of the API needs no key. Nothing that it answers is trusted: signatures and hashes
     are for the caller to check. Use it within one event loop, as an async context manager.
 
@@ -69,20 +69,9 @@ class PublicClient:
             raise ValueError(f"{base_url!r} is not an address: {error}.") from error
         if url.scheme not in ("http", "https") or not url.host:
             raise ValueError(f"{base_url!r} is not an address such as https://api.example.")
-        self._http = httpx.AsyncClient(base_url=url, timeout=timeout_seconds, verify=trusted())
+        super().__init__(httpx.AsyncClient(base_url=url, timeout=timeout_seconds, verify=trusted()))
         self._clock = clock or SystemClock()
         self._retries = retries
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._http.aclose()
 
     async def draw(self, epoch_id: str) -> PublishedDraw:
         """The draw of an ended epoch; ``previous`` is the last one."""

@@ -14,8 +14,7 @@ import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -24,6 +23,7 @@ import orjson
 from sn46.certificates import trusted
 from sn46.client.api import ReceivedAssignment
 from sn46.client.btauth import RequestSigner
+from sn46.client.connected import Connected
 from sn46.clock import Clock
 from sn46.mechanism.assignment import read_assignment
 from sn46.mechanism.chainview import ChainView
@@ -150,7 +150,7 @@ def agreed_on(voices: Iterable[Voice]) -> ReceivedAssignment | None:
     return min(agreed, key=lambda found: found[:2])[2].received if agreed else None
 
 
-class RelayClient:
+class RelayClient(Connected):
     """Asks validators, as one hotkey. Use it within one event loop, and close it at the end."""
 
     def __init__(
@@ -166,28 +166,16 @@ class RelayClient:
         self._api_hotkey = api_hotkey
         self._signer = RequestSigner(signer, clock)
         self._seconds = seconds
-        self._http = httpx.AsyncClient(
-            timeout=seconds,
-            verify=trusted(),
-            trust_env=False,
-            follow_redirects=False,
-            # A validator closes after each answer; some seconds later it may be another's address.
-            limits=httpx.Limits(max_connections=MOST_PEERS, max_keepalive_connections=0),
+        super().__init__(
+            httpx.AsyncClient(
+                timeout=seconds,
+                verify=trusted(),
+                trust_env=False,
+                follow_redirects=False,
+                # A validator closes after each answer; later its address may be another's.
+                limits=httpx.Limits(max_connections=MOST_PEERS, max_keepalive_connections=0),
+            )
         )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        await self._http.aclose()
 
     @property
     def hotkey(self) -> Hotkey:
