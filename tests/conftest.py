@@ -8,13 +8,33 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 
 import httpx
 import pytest
+from hypothesis import settings
 
+from sn46.certificates import trusted
 from sn46.logs import configure_logs
 from sn46.store.s3 import S3Access, S3Bucket
 from sn46.store.seaweed import SeaweedServer
 from sn46.store.setup import prepare_buckets
 
 BucketMaker = Callable[[], Awaitable[S3Bucket]]
+
+
+# How long an example takes says how busy the machine is: tests run beside one another.
+settings.register_profile("beside others", deadline=None)
+settings.load_profile("beside others")
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: the garbage collector need not walk through it again, nor come
+    by after every 700 new objects."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def pytest_unconfigure() -> None:
+    """At the end it may go: what is not let go of there, some libraries complain of."""
+    gc.unfreeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -74,5 +94,5 @@ async def bucket(new_bucket: BucketMaker) -> S3Bucket:
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=trusted()) as client:
         yield client

@@ -175,7 +175,7 @@ class Net:
         keypair: Any = self.world.wallets[name].hotkey
         return http_auth.sign(keypair, method=method, path=path, body=body, **options)
 
-    async def until(self, condition: Callable[[], Any], seconds: float = 10) -> None:
+    async def until(self, condition: Callable[[], Any], seconds: float = 60) -> None:
         """Poll until an awaitable condition is true."""
         async with asyncio.timeout(seconds):
             while True:

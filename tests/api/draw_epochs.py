@@ -11,8 +11,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from apinet import NETUID, L
-
 from sn46.api.services import Outside, Services, make_services
 from sn46.api.settings import load_settings
 from sn46.chain.connect import open_chain
@@ -47,7 +45,7 @@ async def services_at(url: str, folder: Path, clock: Clock) -> AsyncGenerator[Se
         cooldown_hours=4,
     )
     bucket = S3Bucket(S3Access("http://127.0.0.1:9", "us-east-1", "none", "none"), "none")
-    chain = open_chain(f"local:{folder}/chain.sqlite", netuid=NETUID)
+    chain = open_chain(f"local:{folder}/chain.sqlite", netuid=settings.netuid)
     signer = load_hotkey("api-cold", "api", folder / "wallets")
     services = make_services(settings, Outside(clock, chain, signer, bucket, bucket))
     try:
@@ -63,7 +61,7 @@ async def draw(url: str, folder: Path, start: datetime, count: int) -> None:
         await services.database.migrate()
         await services.metagraph.refresh()
         for n in range(count):
-            clock.time = start + n * timedelta(seconds=L)
+            clock.time = start + n * timedelta(seconds=services.settings.epoch_seconds)
             while True:
                 await services.scheduler.round()
                 if await services.records.epoch(services.epochs.at(clock.time).id) is not None:

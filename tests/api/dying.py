@@ -1,34 +1,35 @@
 """A process that does work with a database in children of its own, which die at a chosen step.
 
-The children are forked after everything is loaded, so that each costs little. Steps are those of
-transactions that write: before every statement (which is after the one before it), before the
-commit, and when the connection comes back from it. What is only read changes nothing, and a death
-there is one before the next write. Orders come as JSON lines on standard input, and for each one
-line goes back: how the child ended (0, or minus the signal that killed it) and how many steps it
-took.
+It is started for one task, of which it loads what that needs; the children are forked after that,
+so that each costs little. Steps are those of transactions that write: before every statement (which
+is after the one before it), before the commit, and when the connection comes back from it. What is
+only read changes nothing, and a death there is one before the next write. Orders come as JSON lines
+on standard input, and for each one line goes back: how the child ended (0, or minus the signal that
+killed it) and how many steps it took.
 
-``{"task": "migrate", "url": …, "to": …}`` or ``{"task": "rounds", "url": …, "folder": …,
-"moments": [Unix seconds]}``, each with ``"die_at"``: the step, in the last round, or null.
+An order is what the task takes (``dying_migrate.py``, ``dying_rounds.py``), with ``"die_at"``: the
+step, or null.
 """
 
 import asyncio
+import gc
 import json
 import os
 import re
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from pathlib import Path
+from importlib import import_module
 from typing import Any
 
-from draw_epochs import SteppedClock, services_at
 from sqlalchemy import Engine, event
 from sqlalchemy.pool import Pool
 
 from sn46.api.database import Database
+
+Work = Callable[[dict[str, Any], Callable[[], None]], Coroutine[Any, Any, None]]
 
 
 class Steps:
@@ -71,38 +72,13 @@ _WRITES = re.compile(
 )
 
 
-async def migrate(order: dict[str, Any], watch: Callable[[], None]) -> None:
-    database = Database(order["url"])
-    watch()
-    await database.migrate(order["to"])
-    await database.close()
-
-
-async def rounds(order: dict[str, Any], watch: Callable[[], None]) -> None:
-    """Rounds of a server that has just started."""
-    clock = SteppedClock(datetime.fromtimestamp(order["moments"][0], UTC))
-    async with services_at(order["url"], Path(order["folder"]), clock) as services:
-        await services.database.migrate()
-        await services.metagraph.refresh()
-        for moment in order["moments"]:
-            if moment == order["moments"][-1]:
-                watch()
-            clock.time = datetime.fromtimestamp(moment, UTC)
-            await services.scheduler.round()
-            if services.scheduler.last_error is not None:
-                raise RuntimeError(services.scheduler.last_error)
-
-
-TASKS = {"migrate": migrate, "rounds": rounds}
-
-
-def in_child(order: dict[str, Any], told: int) -> None:
+def in_child(work: Work, order: dict[str, Any], told: int) -> None:
     steps = Steps(order["die_at"])
-    asyncio.run(TASKS[order["task"]](order, steps.watch))
+    asyncio.run(work(order, steps.watch))
     os.write(told, str(steps.taken).encode())
 
 
-def obey(order: dict[str, Any]) -> tuple[int, int]:
+def obey(work: Work, order: dict[str, Any]) -> tuple[int, int]:
     hears, told = os.pipe()
     child = os.fork()
     if child == 0:
@@ -111,7 +87,7 @@ def obey(order: dict[str, Any]) -> tuple[int, int]:
             os.close(hears)
             # Logs are no answers.
             os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-            in_child(order, told)
+            in_child(work, order, told)
             code = 0
         finally:
             # Nothing of the parent's is to be finished here.
@@ -125,11 +101,13 @@ def obey(order: dict[str, Any]) -> tuple[int, int]:
 
 
 @asynccontextmanager
-async def dying() -> AsyncGenerator[Callable[..., Any]]:
-    """Start such a process; gives a function that sends it an order."""
+async def dying(task: str) -> AsyncGenerator[Callable[..., Any]]:
+    """Start such a process for ``migrate`` or ``rounds``; gives a function that sends it an
+    order."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         __file__,
+        task,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -137,8 +115,8 @@ async def dying() -> AsyncGenerator[Callable[..., Any]]:
     assert stdin is not None
     assert stdout is not None
 
-    async def send(task: str, *, die_at: int | None = None, **order: Any) -> tuple[int, int]:
-        stdin.write(json.dumps({"task": task, "die_at": die_at, **order}).encode() + b"\n")
+    async def send(*, die_at: int | None = None, **order: Any) -> tuple[int, int]:
+        stdin.write(json.dumps({"die_at": die_at, **order}).encode() + b"\n")
         await stdin.drain()
         code, steps = json.loads(await stdout.readline())
         return code, steps
@@ -159,7 +137,14 @@ async def warm() -> None:
         await database.close()
 
 
-if __name__ == "__main__":
+def main(task: str) -> None:
+    work: Work = import_module(f"dying_{task}").work
     asyncio.run(warm())
+    # What is loaded by now stays: the children's collectors leave its pages alone.
+    gc.freeze()
     for line in sys.stdin:
-        print(json.dumps(obey(json.loads(line))), flush=True)
+        print(json.dumps(obey(work, json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -22,6 +22,8 @@ from sqlalchemy import update
 
 from sn46.api.routes import draws as draw_routes
 from sn46.api.schema import epochs
+from sn46.certificates import trusted
+from sn46.cli import main
 from sn46.client.api import ApiError, ApiUnavailable, Retries
 from sn46.client.auditing import Auditor
 from sn46.client.public import PublicClient
@@ -288,7 +290,7 @@ def lying_server(truth: str, lie: Lie) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            answer = httpx.get(f"{truth}{self.path}", timeout=20)
+            answer = httpx.get(f"{truth}{self.path}", timeout=20, verify=trusted())
             body, path = answer.content, unquote(urlsplit(self.path).path.removeprefix(PREFIX))
             if answer.status_code == 200:
                 body = json.dumps(lie(path, answer.json()), separators=(",", ":")).encode()
@@ -441,6 +443,7 @@ async def test_nonsense_is_no_answer_and_never_a_clean_audit(net: Net) -> None:
 
 
 def command(net: Net, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``sn46 audit`` as a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "sn46", "audit", *arguments],
         cwd=net.world.folder,
@@ -451,7 +454,18 @@ def command(net: Net, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-async def test_the_command(world: World, tmp_path: Path) -> None:
+async def test_the_command(
+    world: World,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def said(*arguments: str) -> tuple[int, str]:
+        """The same in this process."""
+        capsys.readouterr()
+        return await asyncio.to_thread(main, ["audit", *arguments]), capsys.readouterr().out
+
+    monkeypatch.chdir(world.folder)
     async with api_over(world, **ADAPTIVE) as net:
         await net.ready()
         early = await asyncio.to_thread(command, net, "--api", net.url)
@@ -462,9 +476,9 @@ async def test_the_command(world: World, tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith(f"{last.id}: agrees. Drawn again from table ")
         found = tmp_path / "found.json"
-        every = await asyncio.to_thread(command, net, *options, "--all", "--json", str(found))
-        assert every.returncode == 0
-        assert "3 epochs audited; 0 differ." in every.stdout
+        code, every = await said(*options, "--all", "--json", str(found))
+        assert code == 0
+        assert "3 epochs audited; 0 differ." in every
         written = json.loads(found.read_text())
         assert written["agrees"]
         assert len(written["audits"]) == 3
@@ -476,15 +490,11 @@ async def test_the_command(world: World, tmp_path: Path) -> None:
             return answer
 
         with lying_server(net.url, lie) as url:
-            told = await asyncio.to_thread(
-                command, net, last.id, "--api", url, "--json", str(found)
-            )
-        assert told.returncode == 1
-        assert f"{last.id}: DIFFERS. table: " in told.stdout
+            code, told = await said(last.id, "--api", url, "--json", str(found))
+        assert code == 1
+        assert f"{last.id}: DIFFERS. table: " in told
         assert not json.loads(found.read_text())["agrees"]
 
-        stranger = await asyncio.to_thread(
-            command, net, "--api", net.url, "--api-hotkey", net.hotkey("ann")
-        )
-        assert stranger.returncode == 1
-        assert "DIFFERS. assignment: " in stranger.stdout
+        code, stranger = await said("--api", net.url, "--api-hotkey", net.hotkey("ann"))
+        assert code == 1
+        assert "DIFFERS. assignment: " in stranger

@@ -27,7 +27,7 @@ Send = Callable[..., Any]
 
 @pytest.fixture
 async def send() -> AsyncIterator[Send]:
-    async with dying() as sending:
+    async with dying("rounds") as sending:
         yield sending
 
 
@@ -75,7 +75,6 @@ async def test_a_kill_at_every_step_of_a_transition(
     async def rounds(*moments: int, die_at: int | None = None) -> tuple[int, int]:
         """Rounds at the starts of epochs, numbered from the first."""
         return await send(
-            "rounds",
             url=database_url,
             folder=str(world.folder),
             moments=[(start + n * LENGTH).timestamp() for n in moments],
@@ -127,9 +126,7 @@ async def test_power_lost_at_any_page_of_a_transition(
 
     async def rounds(database: Path, *moments: float, die_at: int | None = None) -> tuple[int, int]:
         url = f"sqlite+aiosqlite:///{database}"
-        return await send(
-            "rounds", url=url, folder=str(world.folder), moments=moments, die_at=die_at
-        )
+        return await send(url=url, folder=str(world.folder), moments=moments, die_at=die_at)
 
     # Who closes the file properly takes the log into it: it holds one epoch.
     await rounds(file, moments[0])

@@ -48,7 +48,7 @@ Rows = dict[str, list[dict[str, Any]]]
 
 @pytest.fixture
 async def send() -> AsyncIterator[Send]:
-    async with dying() as sending:
+    async with dying("migrate") as sending:
         yield sending
 
 
@@ -192,10 +192,10 @@ async def test_down_from_the_audit_leaves_what_the_first_version_knew(database_u
 
 async def test_several_at_once(database_url: str, send: Send) -> None:
     """In processes of their own that wait for each other's beginning; and in this one."""
-    async with dying() as other, dying() as third:
+    async with dying("migrate") as other, dying("migrate") as third:
         for to in (REVISIONS[-1], BASE, REVISIONS[-1]):
             order = {"url": database_url, "to": to}
-            ends = await asyncio.gather(*(s("migrate", **order) for s in (send, other, third)))
+            ends = await asyncio.gather(*(s(**order) for s in (send, other, third)))
             assert [code for code, _ in ends] == [0, 0, 0]
     databases = [Database(database_url) for _ in range(4)]
     await databases[0].migrate(BASE)
@@ -219,7 +219,7 @@ async def test_a_death_at_any_step_leaves_a_whole_revision(
         before = await ask(database, partial(rows_of, known))
         step = 0
         while True:
-            code, _ = await send("migrate", url=database_url, to=to, die_at=step)
+            code, _ = await send(url=database_url, to=to, die_at=step)
             if code == 0:
                 break
             assert code == -signal.SIGKILL

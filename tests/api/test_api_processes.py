@@ -18,6 +18,7 @@ from sqlalchemy import func, select
 from sn46.api.database import Database
 from sn46.api.schema import draws, epochs, requests
 from sn46.api.server import StartError, serve
+from sn46.certificates import trusted
 from sn46.client.api import ApiClient, Retries
 from sn46.mechanism.assignment import read_assignment
 from sn46.mechanism.epochs import epoch_at
@@ -159,7 +160,7 @@ def start_api(world: World, port: int, **changes: str) -> subprocess.Popen[str]:
 
 
 async def wait_ready(url: str, child: subprocess.Popen[str]) -> None:
-    async with httpx.AsyncClient(base_url=url) as http, asyncio.timeout(30):
+    async with httpx.AsyncClient(base_url=url, verify=trusted()) as http, asyncio.timeout(60):
         while True:
             assert child.poll() is None, child.communicate()
             try:
@@ -197,7 +198,7 @@ async def test_the_process_survives_a_kill_and_stops_on_a_signal(world: World) -
                 ) if last == signal.SIGTERM else None  # fmt: skip
             finally:
                 child.send_signal(last)
-                _, errors = await asyncio.to_thread(child.communicate, timeout=20)
+                _, errors = await asyncio.to_thread(child.communicate, timeout=60)
             assert "Traceback" not in errors
             if second is not None:
                 assert second.returncode == 1
@@ -221,7 +222,7 @@ def test_bad_settings_are_one_line_each(world: World) -> None:
         LIMIT_CURRENT="often",
         VALIDATOR_MIN_STAKE="-1",
     )
-    _, errors = child.communicate(timeout=30)
+    _, errors = child.communicate(timeout=60)
     assert child.returncode == 2
     lines = errors.splitlines()
     assert len(lines) == 5

@@ -131,7 +131,7 @@ async def test_a_big_deletion_lets_others_write_meanwhile(world: World, database
         event.listen(Engine, "after_cursor_execute", executed)
         forgetting = asyncio.create_task(retention.forget())
         # Another writer gets its turn before the whole is done.
-        await asyncio.wait_for(begun.wait(), 10)
+        await asyncio.wait_for(begun.wait(), 60)
         async with database.write() as connection:
             await connection.execute(insert(requests), [request(world.clock.now())])
         assert not forgetting.done()

@@ -20,7 +20,7 @@ def environment(**more: str) -> Mapping[str, str]:
     return {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", **more}
 
 
-async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Return once a condition holds; fail where it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -28,7 +28,7 @@ async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
         await asyncio.sleep(0.05)
 
 
-async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 45) -> None:
+async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 60) -> None:
     """Return once an awaitable condition is true; fail where it is not in time."""
     deadline = time.monotonic() + seconds
     while not await condition():

@@ -11,6 +11,7 @@ import httpx
 from bittensor import http_auth
 from localnet_helpers import eventually
 
+from sn46.certificates import trusted
 from sn46.chain.wallets import LocalWallet
 from sn46.client.api import ApiClient, Retries
 from sn46.clock import SystemClock
@@ -46,7 +47,9 @@ class Replicas:
     events: list[Event]
     relay: "Relay"
     services: dict[str, ProcessService] = field(default_factory=dict[str, ProcessService])
-    http: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=20))
+    http: httpx.AsyncClient = field(
+        default_factory=lambda: httpx.AsyncClient(timeout=20, verify=trusted())
+    )
 
     @property
     def url(self) -> str:

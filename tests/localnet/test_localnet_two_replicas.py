@@ -16,6 +16,7 @@ import psutil
 import pytest
 from localnet_helpers import Command, eventually, is_alive, until
 
+from sn46.certificates import trusted
 from sn46.chain.local import LocalChain
 from sn46.chain.wallets import create_local_wallet
 from sn46.client.api import ApiClient, ApiError, ApiUnavailable
@@ -25,12 +26,11 @@ from sn46.localnet.results import weights_agree
 from sn46.mechanism.assignment import read_assignment
 from sn46.mechanism.times import parse_time
 
-# A network of its own, in real time; it mostly waits, so other tests run beside it.
-pytestmark = pytest.mark.timeout(420)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 MINERS = ("honest-fast", "honest", "second-hotkey", "wrong-zip")
 CALLERS = 20
-PAUSE = 0.7
+PAUSE = 1.2
 
 
 class Load:
@@ -94,7 +94,7 @@ class Load:
     async def served(self, name: str) -> int:
         """How many requests a replica's process has answered well; 0 where it is away."""
         try:
-            async with httpx.AsyncClient() as http:
+            async with httpx.AsyncClient(verify=trusted()) as http:
                 text = (await http.get(f"http://127.0.0.1:{self.ports[name]}/metrics")).text
         except httpx.TransportError:
             return 0

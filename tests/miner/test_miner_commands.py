@@ -17,6 +17,7 @@ from apinet import MovedClock, free_port
 from minernet import Competition, plain, process, read_status, real_now
 from rich.console import Console
 
+from sn46.certificates import trusted
 from sn46.chain.wallets import create_local_wallet
 from sn46.cli import main
 from sn46.mechanism.assignment import Assignment
@@ -336,7 +337,7 @@ async def test_metrics_are_the_status() -> None:
     progress = Progress(Hotkey("5x"), MovedClock(real_now()))
     with serving_metrics(progress, "127.0.0.1", port):
         progress.update(phase=Phase.SCRAPING, zips_total=7, refused=3)
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(verify=trusted()) as http:
             text = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
         with (
             pytest.raises(MetricsError, match="METRICS_PORT"),

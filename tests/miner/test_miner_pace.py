@@ -18,6 +18,7 @@ from minernet import FAST
 from portal_process import CALM, portal
 from site_doubles import Asked, serving
 
+from sn46.certificates import trusted
 from sn46.clock import SystemClock
 from sn46.localnet.portal import expected_counts
 from sn46.mechanism.assignment import AssignedZip, Assignment
@@ -285,7 +286,7 @@ async def test_when_time_is_short_every_zip_gets_the_rows_that_count(tmp_path: P
             work = spool.epoch(given)
             await collector.collect(given, largest_first(given), work, until)
             records = {record.zipcode: record for record in work.scraped().values()}
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(verify=trusted()) as http:
             stats = (await http.get(f"{url}/stats")).json()["clients"]["127.0.0.1"]
     assert {z: (r.rows, r.complete) for z, r in records.items()} == {
         z: (counts[z], True) for z in large
@@ -307,7 +308,7 @@ async def test_scraping_stops_in_time(tmp_path: Path) -> None:
         async with collecting(url, tmp_path, Manners(), slow) as (collector, spool, _):
             until = datetime.now(UTC) + timedelta(seconds=3)
             work = spool.epoch(given)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await collector.collect(given, largest_first(given), work, until)
             rows = sum(record.rows for record in work.scraped().values())
     assert 0 < rows < given.total_expected_listings
@@ -342,7 +343,7 @@ async def test_each_proxy_is_seen_without_its_credentials(tmp_path: Path) -> Non
             await collector.collect(given, largest_first(given), spool.epoch(given), until)
             port = _free_port()
             with serving_metrics(progress, "127.0.0.1", port):
-                async with httpx.AsyncClient() as http:
+                async with httpx.AsyncClient(verify=trusted()) as http:
                     metrics = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
             progress.beat()
             kept: Any = (tmp_path / "status.json").read_text()

@@ -15,6 +15,7 @@ from minernet import (
     real_now,
 )
 
+from sn46.certificates import trusted
 from sn46.localnet.strategies import STRATEGIES, StrategySpec, pipeline_of
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.names import PPM
@@ -171,7 +172,7 @@ async def test_the_late_one_is_refused_by_the_store(competition: Competition) ->
 
     async def refused() -> bool:
         try:
-            async with httpx.AsyncClient() as http:
+            async with httpx.AsyncClient(verify=trusted()) as http:
                 await send_form(http, expiring, f"{prefix}probe", b"x")
         except UploadRefused:
             return True

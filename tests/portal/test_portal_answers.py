@@ -9,13 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from portal_process import CALM, portal
 
+from sn46.certificates import trusted
 from sn46.localnet.portal import bundled_sales_path, expected_counts, read_homes
 
 
 def all_pages(url: str, **params: object) -> list[dict[str, object]]:
     homes: list[dict[str, object]] = []
     page = 1
-    with httpx.Client(base_url=url) as client:
+    with httpx.Client(base_url=url, verify=trusted()) as client:
         while True:
             answer = client.get("/api/search", params={**params, "page": page})
             answer.raise_for_status()
@@ -96,13 +97,15 @@ def test_filters_are_inclusive_and_exact(
 def test_a_page_has_forty_homes_and_the_last_one_the_rest(calm_portal: str) -> None:
     def page(number: int) -> list[object]:
         params = {"zip": "98105", "page": number}  # 229 homes
-        return httpx.get(f"{calm_portal}/api/search", params=params).json()["homes"]
+        return httpx.get(f"{calm_portal}/api/search", params=params, verify=trusted()).json()[
+            "homes"
+        ]
 
     assert [len(page(n)) for n in (1, 5, 6, 7)] == [40, 40, 29, 0]
 
 
 def test_a_zip_without_sales_has_none(calm_portal: str) -> None:
-    answer = httpx.get(f"{calm_portal}/api/search", params={"zip": "90210"})
+    answer = httpx.get(f"{calm_portal}/api/search", params={"zip": "90210"}, verify=trusted())
     assert (answer.status_code, answer.json()["totalResults"]) == (200, 0)
 
 
@@ -110,11 +113,15 @@ def test_no_page_shows_results_past_the_limit() -> None:
     with portal(*CALM, "--result-limit", "100") as url:
         shown: list[int] = []
         for page in (1, 2, 3):
-            answer = httpx.get(f"{url}/api/search", params={"zip": "98103", "page": page}).json()
+            answer = httpx.get(
+                f"{url}/api/search", params={"zip": "98103", "page": page}, verify=trusted()
+            ).json()
             assert (answer["totalResults"], answer["resultLimit"]) == (600, 100)
             shown.append(len(answer["homes"]))
         assert shown == [40, 40, 20]
-        beyond = httpx.get(f"{url}/api/search", params={"zip": "98103", "page": 4})
+        beyond = httpx.get(
+            f"{url}/api/search", params={"zip": "98103", "page": 4}, verify=trusted()
+        )
         assert beyond.status_code == 400
         assert beyond.json()["error"]["code"] == "page_beyond_limit"
 
@@ -138,7 +145,7 @@ def test_no_page_shows_results_past_the_limit() -> None:
 def test_parameters_it_does_not_understand_are_400(
     calm_portal: str, params: dict[str, str]
 ) -> None:
-    answer = httpx.get(f"{calm_portal}/api/search", params=params)
+    answer = httpx.get(f"{calm_portal}/api/search", params=params, verify=trusted())
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_request")
 
 
@@ -146,7 +153,9 @@ def test_a_property_page_shows_every_sale_and_the_latest_as_its_price(calm_porta
     raw = pl.read_parquet(bundled_sales_path())
     thrice = raw.filter(pl.len().over("id") == 3).sort("date", descending=True)
     home_id = str(thrice["id"][0]).zfill(10)
-    found = httpx.get(f"{calm_portal}/api/property", params={"id": home_id}).json()["property"]
+    found = httpx.get(
+        f"{calm_portal}/api/property", params={"id": home_id}, verify=trusted()
+    ).json()["property"]
     sales = [{"date": d.isoformat(), "price": p} for d, p in thrice.select("date", "price").rows()]
     assert found["saleHistory"] == sales
     assert (found["soldDate"], found["soldPrice"]) == (sales[0]["date"], sales[0]["price"])
@@ -160,19 +169,21 @@ def test_a_property_page_shows_every_sale_and_the_latest_as_its_price(calm_porta
 def test_an_id_that_is_none_of_its_own_is_positively_unknown(
     calm_portal: str, property_id: str
 ) -> None:
-    answer = httpx.get(f"{calm_portal}/api/property", params={"id": property_id})
+    answer = httpx.get(f"{calm_portal}/api/property", params={"id": property_id}, verify=trusted())
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_such_property")
 
 
 def test_a_page_that_is_not_there_says_nothing_of_a_property(calm_portal: str) -> None:
-    answer = httpx.get(f"{calm_portal}/api/properties", params={"id": "7129300520"})
+    answer = httpx.get(
+        f"{calm_portal}/api/properties", params={"id": "7129300520"}, verify=trusted()
+    )
     assert answer.status_code == 404
     assert "no_such_property" not in answer.text
-    assert httpx.post(f"{calm_portal}/api/search").status_code == 405
+    assert httpx.post(f"{calm_portal}/api/search", verify=trusted()).status_code == 405
 
 
 def test_health_tells_what_it_serves(calm_portal: str) -> None:
-    assert httpx.get(f"{calm_portal}/health").json() == {
+    assert httpx.get(f"{calm_portal}/health", verify=trusted()).json() == {
         "status": "ok",
         "homes": 21_436,
         "zipcodes": 70,

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from portal_process import CALM, portal
 
+from sn46.certificates import trusted
 from sn46.localnet.portal import PortalDataError, bundled_sales_path, expected_counts
 from sn46.localnet.portal.__main__ import main
 
@@ -50,7 +51,7 @@ def test_a_second_portal_does_not_share_the_first_ones_port() -> None:
 def test_a_port_is_free_again_when_its_portal_has_ended() -> None:
     with portal(*CALM) as url:
         port = url.rsplit(":", 1)[1]
-        assert httpx.get(f"{url}/api/search?zip=98103").status_code == 200
+        assert httpx.get(f"{url}/api/search?zip=98103", verify=trusted()).status_code == 200
     with portal(*CALM, "--port", port) as url:
         assert url.endswith(f":{port}")
 
@@ -137,4 +138,5 @@ def test_other_data_are_served(tmp_path: Path) -> None:
     path = tmp_path / "few.parquet"
     pl.read_parquet(bundled_sales_path()).filter(pl.col("zipcode") == 98039).write_parquet(path)
     with portal(*CALM, "--data", str(path)) as url:
-        assert httpx.get(f"{url}/health").json()["homes"] == expected_counts(path)["98039"]  # type: ignore[index]
+        health = httpx.get(f"{url}/health", verify=trusted()).json()
+        assert health["homes"] == expected_counts(path)["98039"]  # type: ignore[index]

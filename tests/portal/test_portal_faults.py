@@ -9,6 +9,7 @@ import psutil
 import pytest
 from portal_process import CALM, portal
 
+from sn46.certificates import trusted
 from sn46.localnet.portal.clients import Allowance, Clients
 from sn46.localnet.portal.faults import FaultPlan, FaultRates, PortalConfigError
 
@@ -17,7 +18,7 @@ STORMY = ("--p429", "0.2", "--p403", "0.15", "--captcha", "0.1", "--slow", "0")
 
 
 def from_address(url: str, address: str) -> httpx.Client:
-    transport = httpx.HTTPTransport(local_address=address)
+    transport = httpx.HTTPTransport(local_address=address, verify=trusted())
     return httpx.Client(base_url=url, transport=transport)
 
 
@@ -42,7 +43,7 @@ def test_a_client_over_its_allowance_is_told_when_to_come_back() -> None:
             pretended = {"X-Forwarded-For": "127.0.0.7", "Forwarded": "for=127.0.0.7"}
             assert neighbour.get("/api/search?zip=98039", headers=pretended).status_code == 200
             assert neighbour.get("/health").status_code == 200
-        clients = httpx.get(f"{url}/stats").json()["clients"]
+        clients = httpx.get(f"{url}/stats", verify=trusted()).json()["clients"]
     assert clients == {
         "127.0.0.7": {"requests": 7, "statuses": {"200": 5, "429": 2}, "faults": {}},
         "127.0.0.8": {"requests": 2, "statuses": {"200": 2}, "faults": {}},
@@ -71,7 +72,7 @@ def test_bad_days_follow_from_the_seed_and_the_client_alone() -> None:
         assert kinds(twin, "127.0.0.21", 200) == seen
         assert kinds(other, "127.0.0.21", 200) != seen
         assert kinds(first, "127.0.0.22", 200) != seen
-        stats = httpx.get(f"{first}/stats").json()["clients"]["127.0.0.21"]
+        stats = httpx.get(f"{first}/stats", verify=trusted()).json()["clients"]["127.0.0.21"]
     counts = Counter(seen)
     assert set(counts) == {"200", "429", "403", "captcha"}
     assert 20 <= counts["429"] <= 60
@@ -101,7 +102,7 @@ def test_rates_that_cannot_be_are_refused(rates: tuple[float, float, float, floa
 
 def test_a_slow_answer_comes_late_and_whole() -> None:
     with portal(*UNLIMITED, "--p429", "0", "--p403", "0", "--slow", "1") as url:
-        answer = httpx.get(f"{url}/api/property?id=7129300520")
+        answer = httpx.get(f"{url}/api/property?id=7129300520", verify=trusted())
     assert answer.status_code == 200
     assert 0.3 <= answer.elapsed.total_seconds() < 5
 

@@ -331,7 +331,7 @@ async def test_a_proxy_and_a_source_are_asked_a_few_at_a_time(
         )  # fmt: skip
         stack.push_async_callback(client.close)
         asking = [asyncio.ensure_future(client.get("/", {})) for _ in range(30)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while [one.under_way for one in busy] != most:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
             assert [health.under_way for health in client.pool.health()] == most

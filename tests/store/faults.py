@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import httpx
 
+from sn46.certificates import trusted
+
 Fault = Callable[[httpx.Request], httpx.Response]
 
 
@@ -25,7 +27,7 @@ class FaultyTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, *faults: Fault) -> None:
         self._faults = list(faults)
-        self._real = httpx.AsyncHTTPTransport()
+        self._real = httpx.AsyncHTTPTransport(verify=trusted())
         self.requests = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

@@ -14,7 +14,7 @@ from sn46.store.s3 import S3Access, S3Bucket
 from sn46.store.snapshot import RemoteSnapshot
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
     """Wait for a condition; fail where it does not come."""
     deadline = time.monotonic() + seconds
     while not await condition():

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 import stamina
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "miner"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "api"))
 
 from apinet import World, api_over, make_world
+from exports import Scene, make_scene
 from minernet import RULES, Competition, roomy_epoch, write_county_table
 from portal_process import CALM, portal
 
@@ -25,11 +27,23 @@ from sn46.store.setup import prepare_buckets
 from sn46.validator.examiner import Examiner
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def examiner() -> Iterator[Examiner]:
+    """One for all tests: what it decodes leaves nothing behind."""
     made = Examiner(seconds=60, memory_mb=3_000)
     yield made
     made.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def first_scene(examiner: Examiner) -> Scene:
+    return await make_scene(examiner)
+
+
+@pytest.fixture
+def scene(first_scene: Scene) -> Scene:
+    """An export made by hand, whose objects a test may change."""
+    return first_scene.copy()
 
 
 @pytest.fixture

@@ -85,6 +85,11 @@ class Scene:
     results: Frozen
     outcome: Outcome
 
+    def copy(self) -> "Scene":
+        """The same, of objects that may be changed without changing these."""
+        miners, results = Frozen(dict(self.miners.uploads)), Frozen(dict(self.results.uploads))
+        return replace(self, miners=miners, results=results)
+
     async def write(self, folder: Path) -> Path:
         await write_export(folder, MINER_DATA, self.miners)
         await write_export(folder, VALIDATED_DATA, self.results)

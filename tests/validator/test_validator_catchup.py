@@ -13,6 +13,7 @@ from minernet import Competition
 from test_validator_epoch import mined
 from valinet import Crash, Trial
 
+from sn46.certificates import trusted
 from sn46.client.api import ApiUnavailable, ReceivedAssignment
 from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.report import common_part
@@ -160,7 +161,7 @@ async def test_a_process_that_dies_while_it_uploads(trial: Trial, lost: bool) ->
         """Lets one upload through; with the second the process dies."""
 
         def __init__(self) -> None:
-            self._real = httpx.AsyncHTTPTransport()
+            self._real = httpx.AsyncHTTPTransport(verify=trusted())
 
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             nonlocal uploads
@@ -221,7 +222,7 @@ async def test_weights_do_not_wait_for_a_store_that_is_down(trial: Trial) -> Non
 
     class Down(httpx.AsyncBaseTransport):
         def __init__(self) -> None:
-            self._real = httpx.AsyncHTTPTransport()
+            self._real = httpx.AsyncHTTPTransport(verify=trusted())
 
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             if request.method == "POST" and parts.progress.phase == "publishing" and not chain_done:

@@ -14,6 +14,7 @@ from apinet import MovedClock
 from portal_process import CALM, portal
 from valinet import quick_source
 
+from sn46.certificates import trusted
 from sn46.localnet.portal import read_homes
 from sn46.mechanism.evidence import Check
 from sn46.mechanism.names import Hotkey
@@ -84,7 +85,7 @@ async def check(
 
 
 async def asked(url: str, address: str) -> int:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=trusted()) as http:
         clients = (await http.get(f"{url}/stats")).json()["clients"]
     return clients.get(address, {}).get("requests", 0)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from exports import HONEST_VALIDATORS, LIAR, make_scene
+from exports import HONEST_VALIDATORS, LIAR, Scene
 from mechanism.builders import EPOCH, hotkey
 
 from sn46.cli import main
@@ -20,13 +20,11 @@ from sn46.validator.replay import Judged, judge_again
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def original(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    examiner = Examiner(seconds=60, memory_mb=3_000)
-    scene = await make_scene(examiner)
-    folder = await scene.write(tmp_path_factory.mktemp("export"))
-    judged = await judge_again(folder, EPOCH.id, examiner=examiner)
-    yield folder, judged
-    examiner.close()
+async def original(
+    first_scene: Scene, examiner: Examiner, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Judged]:
+    folder = await first_scene.write(tmp_path_factory.mktemp("export"))
+    return folder, await judge_again(folder, EPOCH.id, examiner=examiner)
 
 
 @pytest.fixture

@@ -11,11 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
-from exports import HONEST_VALIDATORS, Scene, make_scene
+from exports import HONEST_VALIDATORS, Scene
 from mechanism.builders import EPOCH, hotkey
 from minernet import Competition, process
 from valinet import Crash, Trial, mined
 
+from sn46.certificates import trusted
 from sn46.client.api import ApiClient, ApiError, ApiUnavailable, Retries
 from sn46.mechanism.agreement import MAX_REPORT_BYTES
 from sn46.mechanism.credibility import history_of, read_record
@@ -109,7 +110,7 @@ async def check_kept(trial: Trial, past: Epoch) -> None:
     assert len(list(folder.iterdir())) == 42
     net = trial.net
     file = folder / f"{past.id.replace(':', '-')}.json"
-    async with httpx.AsyncClient() as http, unreachable(trial, "vali") as away:
+    async with httpx.AsyncClient(verify=trusted()) as http, unreachable(trial, "vali") as away:
         kept = await History(away, http, folder).before(trial.epoch)
         assert set(kept[past.id]) == {net.hotkey(name) for name in ("vali", "other", "poor")}
         said = kept[past.id][Hotkey(net.hotkey("vali"))]
@@ -228,7 +229,7 @@ async def test_a_process_that_is_killed_leaves_what_it_read(
     for path in whole:
         json.loads(path.read_bytes())
     written = {path: path.stat().st_mtime_ns for path in whole}
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=trusted()) as http:
         found = await History(net.client("vali"), http, folder).before(ended)
     assert len(found) == 42
     assert {path: path.stat().st_mtime_ns for path in whole} == written
@@ -236,11 +237,6 @@ async def test_a_process_that_is_killed_leaves_what_it_read(
 
 
 # ------------------------------------------------------------------ exports made by hand
-
-
-@pytest.fixture
-async def scene(examiner: Examiner) -> Scene:
-    return await make_scene(examiner)
 
 
 def earlier(scene: Scene, said: Mapping[str, Mapping[str, bool]], at: datetime) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from exports import BIG, HONEST_VALIDATORS, LIAR, ZIPS, Frozen, Scene, make_scene, set_body
+from exports import BIG, HONEST_VALIDATORS, LIAR, ZIPS, Frozen, Scene, set_body
 from mechanism.builders import EPOCH, hotkey, listings, submission
 
 from sn46.mechanism.errors import AssignmentError, ExportError
@@ -27,21 +27,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def judge() -> Any:
-    """An examiner for the whole file."""
-    made = Examiner(seconds=60, memory_mb=3_000)
-    yield made
-    made.close()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def scene(judge: Examiner) -> Scene:
-    return await make_scene(judge)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def original(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = await scene.write(tmp_path_factory.mktemp("export"))
+async def original(first_scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = await first_scene.write(tmp_path_factory.mktemp("export"))
     claim_big_manifest(folder)
     return folder
 
@@ -66,12 +53,12 @@ def codes(report: Any, name: str) -> list[str]:
     return [reason["code"] for reason in report["miners"][hotkey(name)]["reasons"]]
 
 
-async def replayed(folder: Path, judge: Examiner, epoch_id: str = EPOCH.id) -> Replay:
-    return await replay_epoch(folder, epoch_id, examiner=judge, api_hotkey=hotkey("api"))
+async def replayed(folder: Path, examiner: Examiner, epoch_id: str = EPOCH.id) -> Replay:
+    return await replay_epoch(folder, epoch_id, examiner=examiner, api_hotkey=hotkey("api"))
 
 
-async def test_the_outcome(original: Path, judge: Examiner) -> None:
-    replay = await replayed(original, judge)
+async def test_the_outcome(original: Path, examiner: Examiner) -> None:
+    replay = await replayed(original, examiner)
     report = replay.report
     winners = [winner["miner_hotkey"] for winner in report["top_3_winners"]]
     assert winners == [hotkey(name) for name in ("ann", "bob", "cid")]
@@ -95,16 +82,16 @@ async def test_the_outcome(original: Path, judge: Examiner) -> None:
     assert all(report["miners"][hotkey(n)]["checks"]["fake"] == 0 for n in ("ann", "bob", "cid"))
 
 
-async def test_it_is_the_same_every_time(original: Path, scene: Scene, judge: Examiner) -> None:
-    first, second = [await replayed(original, judge) for _ in range(2)]
+async def test_it_is_the_same_every_time(original: Path, scene: Scene, examiner: Examiner) -> None:
+    first, second = [await replayed(original, examiner) for _ in range(2)]
     assert first == second
     assert first.agrees
     assert first.published == {hotkey(name): [] for name in HONEST_VALIDATORS}
     assert first.report["consensus_hash"] == scene.outcome.consensus_hash
-    assert await replayed(original, judge, "2024-03-15T16-00-00") == first
+    assert await replayed(original, examiner, "2024-03-15T16-00-00") == first
 
 
-async def test_the_order_of_objects_never_matters(scene: Scene, judge: Examiner) -> None:
+async def test_the_order_of_objects_never_matters(scene: Scene, examiner: Examiner) -> None:
     class Shuffled(Frozen):
         @property
         def objects(self) -> Any:
@@ -112,7 +99,7 @@ async def test_the_order_of_objects_never_matters(scene: Scene, judge: Examiner)
             random.Random(46).shuffle(found)
             return found
 
-    judging = Judging(scene.assignment, scene.view, Shuffled(scene.miners.uploads), judge)
+    judging = Judging(scene.assignment, scene.view, Shuffled(scene.miners.uploads), examiner)
     outcome, rows = await judging.conclude(
         await judging.quick(), Shuffled(scene.results.uploads), {}
     )
@@ -121,9 +108,9 @@ async def test_the_order_of_objects_never_matters(scene: Scene, judge: Examiner)
     assert rows.height == 200
 
 
-async def test_a_liars_evidence_changes_nothing(scene: Scene, judge: Examiner) -> None:
+async def test_a_liars_evidence_changes_nothing(scene: Scene, examiner: Examiner) -> None:
     truthful = Frozen({k: u for k, u in scene.results.uploads.items() if hotkey(LIAR) not in k})
-    judging = Judging(scene.assignment, scene.view, scene.miners, judge)
+    judging = Judging(scene.assignment, scene.view, scene.miners, examiner)
     outcome, _ = await judging.conclude(await judging.quick(), truthful, {})
     assert outcome.consensus_hash == scene.outcome.consensus_hash
 
@@ -147,7 +134,7 @@ def rewrite_json(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_text(json.dumps(value))
 
 
-async def test_a_report_that_was_tampered_with_is_named(export: Path, judge: Examiner) -> None:
+async def test_a_report_that_was_tampered_with_is_named(export: Path, examiner: Examiner) -> None:
     def more(body: bytes) -> bytes:
         report = json.loads(body)
         report["weights"][hotkey("dan")] += 1
@@ -155,7 +142,7 @@ async def test_a_report_that_was_tampered_with_is_named(export: Path, judge: Exa
         return json.dumps(report).encode()
 
     rewrite(export, "validated-data", report_key(hotkey("vali"), EPOCH.id), more)
-    replay = await replayed(export, judge)
+    replay = await replayed(export, examiner)
     assert not replay.agrees
     assert replay.published[hotkey("other")] == []
     found = replay.published[hotkey("vali")]
@@ -165,34 +152,36 @@ async def test_a_report_that_was_tampered_with_is_named(export: Path, judge: Exa
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b"{}", b"[" * 100_000, b"null"])
-async def test_what_is_no_report_differs(export: Path, judge: Examiner, body: bytes) -> None:
+async def test_what_is_no_report_differs(export: Path, examiner: Examiner, body: bytes) -> None:
     rewrite(export, "validated-data", report_key(hotkey("vali"), EPOCH.id), lambda _: body)
-    replay = await replayed(export, judge)
+    replay = await replayed(export, examiner)
     assert not replay.agrees
     assert replay.published[hotkey("vali")]
     assert replay.published[hotkey("other")] == []
 
 
-async def test_a_miners_file_that_was_tampered_with_is_found(export: Path, judge: Examiner) -> None:
+async def test_a_miners_file_that_was_tampered_with_is_found(
+    export: Path, examiner: Examiner
+) -> None:
     key_ = miner_file_key(hotkey("ann"), EPOCH.id, ZIPS[0])
     rewrite(export, "miner-data", key_, lambda _: write_listings(listings(100)))
-    replay = await replayed(export, judge)
+    replay = await replayed(export, examiner)
     assert codes(replay.report, "ann") == [Code.FILE_HASH_MISMATCH.value]
     assert not replay.agrees
 
 
-async def test_evidence_that_was_tampered_with_is_found(export: Path, judge: Examiner) -> None:
+async def test_evidence_that_was_tampered_with_is_found(export: Path, examiner: Examiner) -> None:
     for name in HONEST_VALIDATORS:
         key_ = checks_key(hotkey(name), EPOCH.id)
         rewrite(export, "validated-data", key_, lambda body: body[:-20] + bytes(20))
-    replay = await replayed(export, judge)
+    replay = await replayed(export, examiner)
     assert set(replay.report["ignored_evidence"]) == {hotkey(n) for n in HONEST_VALIDATORS}
     assert "sha256" in replay.report["ignored_evidence"][hotkey("vali")]
     assert not replay.agrees
 
 
 async def test_evidence_that_lacks_a_part_or_is_too_large_is_ignored(
-    export: Path, judge: Examiner
+    export: Path, examiner: Examiner
 ) -> None:
     index = export / "validated-data.index.jsonl"
     lines = [json.loads(line) for line in index.read_text().splitlines()]
@@ -202,20 +191,20 @@ async def test_evidence_that_lacks_a_part_or_is_too_large_is_ignored(
         if line["key"] == checks_key(hotkey("other"), EPOCH.id):
             line["size"] = 33 * 1024 * 1024
     index.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    replay = await replayed(export, judge)
+    replay = await replayed(export, examiner)
     assert "missing" in replay.report["ignored_evidence"][hotkey("vali")]
     assert set(replay.report["ignored_evidence"]) == {hotkey(n) for n in HONEST_VALIDATORS}
 
 
-async def test_another_block_is_found(export: Path, judge: Examiner) -> None:
+async def test_another_block_is_found(export: Path, examiner: Examiner) -> None:
     def change(chain: dict[str, Any]) -> None:
         chain["block"]["hash"] = "0x" + "77" * 32
 
     rewrite_json(epoch_folder(export, EPOCH.id) / CHAIN, change)
-    assert not (await replayed(export, judge)).agrees
+    assert not (await replayed(export, examiner)).agrees
 
 
-async def test_another_assignment_is_refused(export: Path, judge: Examiner) -> None:
+async def test_another_assignment_is_refused(export: Path, examiner: Examiner) -> None:
     path = epoch_folder(export, EPOCH.id) / ASSIGNMENT
     original = path.read_bytes()
 
@@ -224,10 +213,10 @@ async def test_another_assignment_is_refused(export: Path, judge: Examiner) -> N
 
     rewrite_json(path, change)
     with pytest.raises(AssignmentError, match="signature is not the API's"):
-        await replayed(export, judge)
+        await replayed(export, examiner)
     path.write_bytes(original)
     with pytest.raises(AssignmentError, match="trusts"):
-        await replay_epoch(export, EPOCH.id, examiner=judge, api_hotkey=hotkey("stranger"))
+        await replay_epoch(export, EPOCH.id, examiner=examiner, api_hotkey=hotkey("stranger"))
 
 
 def _damage(name: str) -> Callable[[Path], None]:
@@ -275,28 +264,28 @@ def _damage(name: str) -> Callable[[Path], None]:
     ],
 )
 async def test_a_damaged_export_says_what_is_wrong(
-    export: Path, judge: Examiner, name: str, told: str
+    export: Path, examiner: Examiner, name: str, told: str
 ) -> None:
     _damage(name)(export)
     with pytest.raises(ExportError, match=told):
-        await replayed(export, judge)
+        await replayed(export, examiner)
 
 
-async def test_an_epoch_that_is_not_there(export: Path, judge: Examiner, tmp_path: Path) -> None:
+async def test_an_epoch_that_is_not_there(export: Path, examiner: Examiner, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="'2024-03-15' is not an epoch id"):
-        await replayed(export, judge, "2024-03-15")
+        await replayed(export, examiner, "2024-03-15")
     with pytest.raises(ExportError, match="It holds: 2024-03-15-16:00"):
-        await replayed(export, judge, "2024-03-15-12:00")
+        await replayed(export, examiner, "2024-03-15-12:00")
     with pytest.raises(ExportError, match="It holds: none"):
-        await replayed(tmp_path / "nowhere", judge)
+        await replayed(tmp_path / "nowhere", examiner)
     _damage("another epoch")(export)
     with pytest.raises(ExportError, match="is of epoch 2024-03-15-16:00"):
-        await replayed(export, judge, "2024-03-15-20:00")
+        await replayed(export, examiner, "2024-03-15-20:00")
 
 
 @pytest.mark.parametrize("owner", ["\ud800", "nobody", "", "..", "5" * 48])
 async def test_folders_of_no_hotkey_are_ignored(
-    scene: Scene, judge: Examiner, tmp_path: Path, owner: str
+    scene: Scene, examiner: Examiner, tmp_path: Path, owner: str
 ) -> None:
     stray = submission(10, assignment=scene.assignment, name="stray").manifest_upload()
     miners = Frozen(dict(scene.miners.uploads))
@@ -306,7 +295,7 @@ async def test_folders_of_no_hotkey_are_ignored(
     )
     view, results = scene.view, scene.results
     folder = await Scene(scene.assignment, view, miners, results, scene.outcome).write(tmp_path)
-    replay = await replayed(folder, judge)
+    replay = await replayed(folder, examiner)
     assert replay.report["consensus_hash"] == scene.outcome.consensus_hash
 
 
