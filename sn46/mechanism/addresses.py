@@ -11,9 +11,9 @@ import polars as pl
 from sn46.mechanism.usps import ABBREVIATIONS
 
 _NO_WORD = re.compile(r"[^A-Z0-9/-]+")
-_CHANGED = {word: standard for word, standard in ABBREVIATIONS.items() if word != standard}
-_WORDS = list(_CHANGED)
-_STANDARDS = list(_CHANGED.values())
+CHANGED_WORDS = {word: standard for word, standard in ABBREVIATIONS.items() if word != standard}
+_WORDS = list(CHANGED_WORDS)
+_STANDARDS = list(CHANGED_WORDS.values())
 
 
 def normalize_addresses(addresses: pl.Expr) -> pl.Expr:
@@ -38,4 +38,4 @@ def normalize_address(address: str) -> str:
     # Most are ASCII, of which Python's letters and digits are Unicode's: one at a time, that is
     # 100 times faster than an expression.
     words = _NO_WORD.sub(" ", address.upper()).strip(" ").split(" ")
-    return " ".join(_CHANGED.get(word, word) for word in words)
+    return " ".join(CHANGED_WORDS.get(word, word) for word in words)

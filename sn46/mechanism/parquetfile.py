@@ -21,7 +21,9 @@ from sn46.mechanism.parquetfooter import (
     FileSizeFault,
     check_decoded,
     check_file,
+    most_decoded,
 )
+from sn46.mechanism.parquetusual import Layout, layout_of, usual_extent
 
 __all__ = ["Decoded", "FileSchemaFault", "FileSizeFault", "Limits", "decode", "decode_all"]
 
@@ -67,24 +69,30 @@ def decode_all(
     """
     found: list[Extent | FileSchemaFault | FileSizeFault] = []
     sound: list[tuple[bytes, Extent]] = []
+    whole = Extent(0, 0, 0, 0)
+    layout = layout_of(tuple(schema.items()))
     for body, most_rows in files:
         try:
-            extent = check_file(body, schema, most_rows)
+            extent = _extent(body, layout, schema, most_rows)
         except (FileSchemaFault, FileSizeFault) as fault:
             found.append(fault)
             continue
         found.append(extent)
         sound.append((body, extent))
         # Held against the limits after each, so that not even the walk goes far beyond them.
-        _check_together([extent for _, extent in sound], limits)
+        whole = whole + extent
+        for what in fields(Limits):
+            _check_total(what.name, getattr(whole, what.name), limits)
     frames = iter(_together(sound, limits, schema) or _one_by_one(sound, limits, schema))
     return [next(frames) if isinstance(one, Extent) else one for one in found]
 
 
-def _check_together(extents: Sequence[Extent], limits: Limits) -> None:
-    for what in fields(Limits):
-        total = sum(getattr(extent, what.name) for extent in extents)
-        _check_total(what.name, total, limits)
+def _extent(
+    body: bytes, layout: Layout | None, schema: Mapping[str, pl.DataType], most_rows: int
+) -> Extent:
+    """As ``check_file``, which files of the layout do not need."""
+    usual = usual_extent(body, layout, most_rows) if layout else None
+    return usual or check_file(body, schema, most_rows)
 
 
 def _check_total(name: str, total: int, limits: Limits) -> None:
@@ -107,14 +115,16 @@ def _together(
         )
         if frame.height != sum(extent.rows for _, extent in files):
             return None
-        texts = [pl.col(n).str.len_bytes() for n, t in schema.items() if isinstance(t, pl.String)]
-        lengths = frame.select(pl.sum_horizontal(t.cast(pl.Int64) for t in texts)).to_series()
-        _check_total("decoded_bytes", int(lengths.sum()), limits)
+        text = _text_bytes(frame, schema)
+        _check_total("decoded_bytes", text, limits)
+        fewest = min(extent.rows for _, extent in files)
         parts: list[pl.DataFrame] = []
         start = 0
         for _, extent in files:
-            check_decoded(int(lengths.slice(start, extent.rows).sum()), extent.rows)
-            parts.append(frame.slice(start, extent.rows))
+            part = frame.slice(start, extent.rows)
+            if text > most_decoded(fewest):
+                check_decoded(_text_bytes(part, schema), extent.rows)
+            parts.append(part)
             start += extent.rows
     except (*_FAULTS, FileSizeFault):
         return None
@@ -141,16 +151,14 @@ def _one_by_one(
 def _text_bytes(frame: pl.DataFrame, types: Mapping[str, pl.DataType]) -> int:
     """How many bytes the frame's texts are once each row has its own: a dictionary's long text
     may stand for every row of the file."""
-    lengths = [
-        pl.col(name).cat.len_bytes()
-        if isinstance(dtype, pl.Categorical | pl.Enum)
-        else pl.col(name).str.len_bytes()
-        for name, dtype in types.items()
-        if isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
-    ]
-    if not lengths:
-        return 0
-    return sum(frame.select(length.sum().cast(pl.Int64) for length in lengths).row(0))
+    texts = [name for name, dtype in types.items() if isinstance(dtype, pl.String)]
+    categories = [n for n, t in types.items() if isinstance(t, pl.Categorical | pl.Enum)]
+    lengths: list[pl.Expr] = []
+    if texts:
+        lengths.append(pl.col(texts).str.len_bytes())
+    if categories:
+        lengths.append(pl.col(categories).cat.len_bytes())
+    return sum(frame.select(length.cast(pl.Int64).sum() for length in lengths).row(0))
 
 
 def decode(
@@ -167,7 +175,8 @@ def decode(
         FileSchemaFault: other columns or types, corrupt pages, text that is not UTF-8.
         FileSizeFault: more rows, row groups or decoded bytes than allowed.
     """
-    frame, _ = _read(body, check_file(body, schema, most_rows).rows, schema)
+    extent = _extent(body, layout_of(tuple(schema.items())), schema, most_rows)
+    frame, _ = _read(body, extent.rows, schema)
     return frame
 
 

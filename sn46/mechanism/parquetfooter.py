@@ -36,12 +36,12 @@ MIN_DECODED_BYTES: Final = 1024 * 1024
 """A listing is about 300 bytes; a file that decodes to more than 16 kB a row (and more than
 1 MB) is a bomb."""
 
-_MAGIC: Final = b"PAR1"
+MAGIC: Final = b"PAR1"
 _NOTHING: Final[Mapping[int, Any]] = {}
 _STATISTICS: Final = {
     1: BINARY, 2: BINARY, 3: I64, 4: I64, 5: BINARY, 6: BINARY, 7: BOOL, 8: BOOL, 9: I64,
 }  # fmt: skip
-_KEY_VALUE: Final = {1: BINARY, 2: BINARY}
+KEY_VALUE: Final = {1: BINARY, 2: BINARY}
 _STRING, _DATE, _TIMESTAMP, _INTEGER = 1, 6, 8, 10
 _MICROS: Final = 2
 _LOGICAL_TYPE: Final = {
@@ -50,7 +50,7 @@ _LOGICAL_TYPE: Final = {
     _TIMESTAMP: {1: BOOL, 2: {1: _NOTHING, _MICROS: _NOTHING, 3: _NOTHING}},
     _INTEGER: {1: BYTE, 2: BOOL},
 }
-_SCHEMA_ELEMENT: Final = {
+SCHEMA_ELEMENT: Final = {
     1: I32, 2: I32, 3: I32, 4: BINARY, 5: I32, 6: I32, 7: I32, 8: I32, 9: I32, 10: _LOGICAL_TYPE,
 }  # fmt: skip
 _COLUMN_METADATA: Final = {
@@ -61,7 +61,7 @@ _COLUMN_METADATA: Final = {
     5: I64,
     6: I64,
     7: I64,
-    8: ListOf(_KEY_VALUE),
+    8: ListOf(KEY_VALUE),
     9: I64,
     10: I64,
     11: I64,
@@ -83,10 +83,10 @@ _ROW_GROUP: Final = {
 }
 FILE_SHAPE: Final = {
     1: I32,
-    2: ListOf(_SCHEMA_ELEMENT),
+    2: ListOf(SCHEMA_ELEMENT),
     3: I64,
     4: ListOf(_ROW_GROUP),
-    5: ListOf(_KEY_VALUE),
+    5: ListOf(KEY_VALUE),
     6: BINARY,
     7: ListOf({1: _NOTHING}),
 }
@@ -135,6 +135,14 @@ class Extent:
     footer_bytes: int
     decoded_bytes: int
 
+    def __add__(self, other: "Extent") -> "Extent":
+        return Extent(
+            self.rows + other.rows,
+            self.pages + other.pages,
+            self.footer_bytes + other.footer_bytes,
+            self.decoded_bytes + other.decoded_bytes,
+        )
+
 
 @dataclass(frozen=True)
 class _Column:
@@ -168,18 +176,23 @@ def check_file(body: bytes, schema: Mapping[str, pl.DataType], most_rows: int) -
     return Extent(footer[3], pages, int.from_bytes(body[-8:-4], "little"), decoded)
 
 
+def most_decoded(rows: int) -> int:
+    """How many bytes so many rows may decode to."""
+    return max(MIN_DECODED_BYTES, rows * MAX_DECODED_BYTES_PER_ROW)
+
+
 def check_decoded(decoded: int, rows: int) -> None:
     """Refuse what decodes to more bytes than its rows can need.
 
     Raises:
         FileSizeFault: where it does.
     """
-    if decoded > max(MIN_DECODED_BYTES, rows * MAX_DECODED_BYTES_PER_ROW):
+    if decoded > most_decoded(rows):
         raise FileSizeFault(f"the pages decode to {decoded} bytes for {rows} rows")
 
 
 def _read_footer(body: bytes) -> dict[int, Any]:
-    if len(body) < 12 or body[:4] != _MAGIC or body[-4:] != _MAGIC:
+    if len(body) < 12 or body[:4] != MAGIC or body[-4:] != MAGIC:
         raise FileSchemaFault("the bytes are not a Parquet file")
     length = int.from_bytes(body[-8:-4], "little")
     if length > MAX_FOOTER_BYTES:

@@ -2,19 +2,30 @@
 (mechanism 6). Nothing that a submission holds makes it raise: every fault is a reason."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
+import numpy as np
 import polars as pl
 
-from sn46.mechanism.addresses import normalize_addresses
+from sn46.mechanism.addresscolumn import normalize_column
 from sn46.mechanism.assignment import AssignedZip, Assignment
 from sn46.mechanism.canonical import sha256_hex
 from sn46.mechanism.chainview import ChainView
+from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.errors import SubmissionError
-from sn46.mechanism.listings import COLUMNS, OPTIONAL, PROPERTY_TYPES, REQUIRED, SCHEMA
+from sn46.mechanism.listings import (
+    COLUMNS,
+    OPTIONAL,
+    PROPERTY_TYPES,
+    REQUIRED,
+    SCHEMA,
+    empty_listings,
+)
 from sn46.mechanism.names import PPM, Hotkey, Ppm, ZipCode
 from sn46.mechanism.parquetfile import (
     Decoded,
@@ -46,6 +57,7 @@ MIN_PRICE: Final = 1_000
 MAX_PRICE: Final = 100_000_000
 MAX_BEDROOMS: Final = 50
 MAX_CENTROID_KM: Final = 50.0
+SURELY_NEAR_DEGREES: Final = 0.3
 EARTH_RADIUS_KM: Final = 6371.0088
 MAX_ROWS_FLOOR: Final = 10_000
 MAX_ROWS_FACTOR: Final = 10
@@ -447,21 +459,36 @@ def judge_rows(
         ``in_range`` and ``duplicate`` (only among rows in range).
     """
     rows = _with_places(assignment, frames)
+    in_range = _in_range(assignment, rows)
     rows = rows.with_columns(
         _address_keys(rows["address"]),
         wrong_zip=(pl.col("zipcode") != pl.col("folder")).fill_null(value=False),
-        in_range=_in_range(assignment),
+        in_range=in_range,
     )
-    ranged = rows.lazy().filter("in_range").select("listing_id", "address_key", "zipcode")
-    repeated = (
-        ~pl.col("listing_id").is_first_distinct()
-        | ~pl.struct("address_key", "zipcode").is_first_distinct()
-    )
-    duplicates = ranged.select(repeated).collect().to_series()
+    keys = rows.select("listing_id", "address_key", "zipcode")
+    duplicates = _repeated(keys if in_range.all() else keys.filter(in_range))
     marks = pl.Series("duplicate", [False], dtype=pl.Boolean).new_from_index(0, rows.height)
-    if duplicates.len():
-        marks = marks.scatter(rows["in_range"].arg_true(), duplicates)
+    if duplicates.any():
+        marks = marks.scatter(in_range.arg_true(), duplicates)
     return rows.with_columns(marks.alias("duplicate"))
+
+
+def _repeated(keys: pl.DataFrame) -> pl.Series:
+    """Whether each row has the ``listing_id``, or the ``address_key`` and ``zipcode``, of one
+    before it."""
+    ids, addresses = keys["listing_id"], keys["address_key"]
+    if ids.n_unique() < keys.height:
+        repeated = ~ids.is_first_distinct()
+    else:
+        repeated = pl.repeat(False, keys.height, dtype=pl.Boolean, eager=True)
+    again = ~addresses.is_first_distinct()
+    if not again.any():
+        return repeated
+    # An address may stand in several ZIPs: rows with such a one are compared in full.
+    known = addresses.filter(again).implode()
+    shared = keys.with_row_index("place").filter(pl.col("address_key").is_in(known))
+    places = shared.filter(~pl.struct("address_key", "zipcode").is_first_distinct())["place"]
+    return repeated.scatter(places, True) if places.len() else repeated
 
 
 def _address_keys(addresses: pl.Series) -> pl.Series:
@@ -469,10 +496,7 @@ def _address_keys(addresses: pl.Series) -> pl.Series:
     its size on the way, and a hostile submission is nothing else."""
     name = "address_key"
     parts = [
-        addresses.slice(start, _ADDRESSES_AT_ONCE)
-        .to_frame()
-        .select(normalize_addresses(pl.col("address")).alias(name))
-        .to_series()
+        normalize_column(addresses.slice(start, _ADDRESSES_AT_ONCE)).alias(name)
         for start in range(0, addresses.len(), _ADDRESSES_AT_ONCE)
     ]
     return pl.concat(parts) if parts else pl.Series(name, dtype=pl.String)
@@ -484,41 +508,55 @@ def _with_places(
     """All rows, NaN as null, with the ZIP of each row's folder and where that ZIP's centroid is
     (null where it is not assigned)."""
     zips = {z.zipcode: z for z in assignment.zipcodes}
-    folders: list[tuple[str, float | None, float | None]] = []
-    for zipcode, _ in frames:
-        zip_ = zips.get(zipcode)
-        folders.append((zipcode, zip_.latitude if zip_ else None, zip_.longitude if zip_ else None))
-    schema = {
-        "folder": pl.String(),
-        "centroid_latitude": pl.Float64(),
-        "centroid_longitude": pl.Float64(),
-    }
-    heights = pl.Series([frame.height for _, frame in frames], dtype=pl.UInt32)
-    numbers = pl.select(pl.int_range(len(frames), dtype=pl.UInt32).repeat_by(heights).explode())
-    places = pl.DataFrame(folders, schema=schema, orient="row")[numbers.to_series().drop_nulls()]
-    rows = pl.concat([pl.DataFrame(schema=dict(SCHEMA)), *(frame for _, frame in frames)])
+    assigned = [zips.get(zipcode) for zipcode, _ in frames]
+    places = pl.DataFrame(
+        {
+            "folder": [zipcode for zipcode, _ in frames],
+            "centroid_latitude": [zip_.latitude if zip_ else None for zip_ in assigned],
+            "centroid_longitude": [zip_.longitude if zip_ else None for zip_ in assigned],
+        },
+        schema={
+            "folder": pl.String(),
+            "centroid_latitude": pl.Float64(),
+            "centroid_longitude": pl.Float64(),
+        },
+    )
+    heights = [frame.height for _, frame in frames]
+    places = places[np.repeat(np.arange(len(frames)), heights)]
+    rows = pl.concat([frame for _, frame in frames]) if frames else empty_listings()
     floats = [name for name, dtype in SCHEMA.items() if isinstance(dtype, pl.Float64)]
-    return rows.with_columns(pl.col(floats).fill_nan(None), *places.get_columns())
+    # In one piece, since each step would go through the pieces one by one.
+    return rows.rechunk().with_columns(pl.col(floats).fill_nan(None), *places.get_columns())
 
 
 @dataclass(frozen=True)
 class RangeRule:
     """One rule that a row in range keeps: ``keeps`` over the columns of ``judge_rows``.
-    ``broken`` says how a row breaks it, ``columns`` what it looks at."""
+    ``broken`` says how a row breaks it, ``columns`` what it looks at. ``surely`` takes less time
+    and is true only of rows that keep the rule, as nearly all do."""
 
     broken: str
     columns: tuple[str, ...]
     keeps: pl.Expr
+    surely: pl.Expr
 
 
 def range_rules(assignment: Assignment) -> tuple[RangeRule, ...]:
     """The rules of the range (mechanism 6). An absent optional field keeps its rule."""
-    epoch = assignment.epoch
-    earliest = (epoch.end - timedelta(days=assignment.rules.lookback_days)).date()
+    return _range_rules(assignment.epoch, assignment.rules.lookback_days)
+
+
+@lru_cache(maxsize=8)
+def _range_rules(epoch: Epoch, lookback_days: int) -> tuple[RangeRule, ...]:
+    earliest = (epoch.end - timedelta(days=lookback_days)).date()
     texts = [name for name in REQUIRED if isinstance(SCHEMA[name], pl.String)]
     present = pl.all_horizontal(
         [pl.col(name).is_not_null() for name in REQUIRED]
         + [pl.col(name).str.strip_chars_start().str.len_bytes() > 0 for name in texts]
+    )
+    surely_present = pl.all_horizontal(
+        _begin_with_a_sign(texts),
+        pl.col([name for name in REQUIRED if name not in texts]).is_not_null(),
     )
     identified = pl.col("listing_id").str.starts_with(pl.concat_str(pl.col("source"), pl.lit(":")))
     typed = pl.col("property_type").is_in(list(PROPERTY_TYPES))
@@ -528,11 +566,19 @@ def range_rules(assignment: Assignment) -> tuple[RangeRule, ...]:
     roomy = pl.col("bedrooms").is_between(0, MAX_BEDROOMS)
     near = _distance_km() <= MAX_CENTROID_KM
 
-    def rule(broken: str, columns: tuple[str, ...], keeps: pl.Expr, absent: bool) -> RangeRule:
-        return RangeRule(broken, columns, keeps.fill_null(value=absent))
+    def rule(
+        broken: str,
+        columns: tuple[str, ...],
+        keeps: pl.Expr,
+        absent: bool,
+        surely: pl.Expr | None = None,
+    ) -> RangeRule:
+        keeps = keeps.fill_null(value=absent)
+        surely = keeps if surely is None else surely.fill_null(value=absent)
+        return RangeRule(broken, columns, keeps, surely)
 
     return (
-        rule("a required field is absent", REQUIRED, present, False),
+        rule("a required field is absent", REQUIRED, present, False, surely_present),
         rule("listing_id does not begin with its source", ("source",), identified, False),
         rule("property_type is not one of the schema's", ("property_type",), typed, False),
         rule(
@@ -546,13 +592,38 @@ def range_rules(assignment: Assignment) -> tuple[RangeRule, ...]:
             ("latitude", "longitude"),
             near,
             True,
+            _is_surely_near(),
         ),
     )
 
 
-def _in_range(assignment: Assignment) -> pl.Expr:
-    """Whether a row is in range."""
-    return pl.all_horizontal([rule.keeps for rule in range_rules(assignment)])
+def _in_range(assignment: Assignment, rows: pl.DataFrame) -> pl.Series:
+    """Whether each row is in range."""
+    surely = _surely_in_range(assignment.epoch, assignment.rules.lookback_days)
+    sure = rows.select(surely=surely).to_series()
+    if sure.all():
+        return sure
+    keeps = [rule.keeps for rule in range_rules(assignment)]
+    doubtful = rows.filter(~sure).select(pl.all_horizontal(keeps))
+    return sure.scatter((~sure).arg_true(), doubtful.to_series())
+
+
+@lru_cache(maxsize=8)
+def _surely_in_range(epoch: Epoch, lookback_days: int) -> pl.Expr:
+    return pl.all_horizontal([rule.surely for rule in _range_rules(epoch, lookback_days)])
+
+
+def _begin_with_a_sign(names: Iterable[str]) -> pl.Expr:
+    """Whether texts are there and begin with a sign of ASCII, so that they are not blank."""
+    return pl.col(list(names)).is_between(pl.lit("!"), pl.lit("~"))
+
+
+def _is_surely_near() -> pl.Expr:
+    """Whether both coordinates are so near the centroid's that no distance need be computed: 0.3
+    degrees of each are 47.2 km at most."""
+    latitudes = (pl.col("latitude") - pl.col("centroid_latitude")).abs()
+    longitudes = (pl.col("longitude") - pl.col("centroid_longitude")).abs()
+    return (latitudes <= SURELY_NEAR_DEGREES) & (longitudes <= SURELY_NEAR_DEGREES)
 
 
 def _distance_km() -> pl.Expr:
@@ -601,9 +672,9 @@ def _result(
     rows: pl.DataFrame,
     reasons: _Reasons,
 ) -> QuickResult:
-    kept = rows.filter(pl.col("in_range") & ~pl.col("duplicate")).with_columns(
-        filled=filled_fields()
-    )
+    counts = rows["in_range"] & ~rows["duplicate"]
+    kept = rows if counts.all() else rows.filter(counts)
+    kept = kept.with_columns(_filled(kept))
     volume = volume_score(assignment, kept)
     least = assignment.rules.min_volume_percent
     valid = not reasons
@@ -644,6 +715,25 @@ def filled_fields() -> pl.Expr:
     return pl.sum_horizontal([is_filled(name).cast(pl.UInt8) for name in OPTIONAL])
 
 
+def _filled(rows: pl.DataFrame) -> pl.Series:
+    """``filled_fields`` of these rows. Texts are looked at in full only where one may be blank."""
+    sure = rows.select(_OPTIONAL_TEXTS_ARE_PLAIN).row(0)
+    doubtful = tuple(name for name, plain in zip(_OPTIONAL_TEXTS, sure, strict=True) if not plain)
+    return rows.select(filled=_filled_but_for(doubtful)).to_series()
+
+
+_OPTIONAL_TEXTS: Final = tuple(n for n in OPTIONAL if isinstance(SCHEMA[n], pl.String))
+_OPTIONAL_TEXTS_ARE_PLAIN: Final = _begin_with_a_sign(_OPTIONAL_TEXTS).all()
+
+
+@lru_cache(maxsize=8)
+def _filled_but_for(doubtful: tuple[str, ...]) -> pl.Expr:
+    """``filled_fields``, where all texts but the doubtful ones are filled if they are there."""
+    plain = pl.col([name for name in OPTIONAL if name not in doubtful]).is_not_null()
+    fields = [plain, *(is_filled(name) for name in doubtful)]
+    return pl.sum_horizontal([field.cast(pl.UInt8) for field in fields])
+
+
 def completeness_score(kept: pl.DataFrame) -> Ppm:
     """filled optional fields × 10^6 // (rows × 16), over the kept rows with their ``filled``; 0
     for no row."""
@@ -655,7 +745,10 @@ def completeness_score(kept: pl.DataFrame) -> Ppm:
 def volume_score(assignment: Assignment, kept: pl.DataFrame) -> Ppm:
     """Σ over assigned ZIPs of expected × min(rows × 10^6 // cap, 10^6) // Σ expected, where
     cap = min(expected, SOURCE_RESULT_LIMIT) (mechanism 6)."""
-    counts = dict(kept.group_by("zipcode").len().iter_rows())
+    counts: Counter[str] = Counter()
+    # In the order of keys, so that the rows of a ZIP are one run, or few.
+    for length, zipcode in kept.select(pl.col("zipcode").rle()).unnest("zipcode").iter_rows():
+        counts[zipcode] += length
     limit = assignment.rules.source_result_limit
     total = 0
     for zip_ in assignment.zipcodes:

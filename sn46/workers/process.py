@@ -6,7 +6,6 @@ before they are loaded, and they are loaded in the new process.
 
 import contextlib
 import gc
-import io
 import os
 import resource
 import sys
@@ -31,9 +30,9 @@ def work(pipe: Connection, memory_bytes: int) -> None:
     # is not limited by it.
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
     _hush_libraries()
+    _send_frames_as_columns()
     _limit(resource.RLIMIT_DATA, _own_bytes() + memory_bytes)
     _limit(resource.RLIMIT_CORE, 0)
-    _send_frames_as_columns()
     gc.freeze()
     # What is made of a footer are thousands of small values, none of them in circles.
     gc.set_threshold(_COLLECTED_AFTER)
@@ -59,15 +58,30 @@ def _hush_libraries() -> None:
 
 
 def _send_frames_as_columns() -> None:
-    """Have frames pickled as Arrow streams: a tenth of the time that Polars' own form takes."""
+    """Have frames pickled as Arrow streams by Arrow, which takes a third of the time that Polars
+    needs to write and read them."""
     import polars as pl
+    import pyarrow as pa
 
-    def reduce(frame: pl.DataFrame) -> tuple[Callable[[bytes], pl.DataFrame], tuple[bytes]]:
-        stream = io.BytesIO()
-        frame.write_ipc_stream(stream)
-        return pl.read_ipc_stream, (stream.getvalue(),)
+    def reduce(frame: pl.DataFrame) -> tuple[Callable[[bytes], object], tuple[bytes]]:
+        # By way of the older form, in which a column has the texts of its rows alone: in the newer
+        # one, which is read without copying, it may take along those of rows that were dropped.
+        own = pl.DataFrame(frame.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()))
+        table = own.to_arrow(compat_level=pl.CompatLevel.newest())
+        stream = pa.BufferOutputStream()
+        with pa.ipc.new_stream(stream, table.schema) as writer:
+            writer.write_table(table)
+        return _frame_of_columns, (stream.getvalue().to_pybytes(),)
 
     ForkingPickler.register(pl.DataFrame, reduce)
+
+
+def _frame_of_columns(stream: bytes) -> object:
+    """A frame whose columns lie in these bytes."""
+    import polars as pl
+    import pyarrow as pa
+
+    return pl.from_arrow(pa.ipc.open_stream(stream).read_all())
 
 
 def _own_bytes() -> int:

@@ -2,9 +2,10 @@
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sn46.mechanism.addresscolumn import normalize_column
 from sn46.mechanism.addresses import normalize_address, normalize_addresses
 from sn46.mechanism.usps import ABBREVIATIONS
 
@@ -45,6 +46,43 @@ def test_normalising_twice_is_normalising_once(address: str) -> None:
     frame = pl.DataFrame({"address": [address]}, schema={"address": pl.String})
     assert frame.select(normalize_addresses(pl.col("address"))).item() == once
     assert normalize_address(once) == once
+
+
+def by_expression(addresses: list[str | None]) -> list[str | None]:
+    frame = pl.DataFrame({"address": addresses}, schema={"address": pl.String})
+    return frame.select(normalize_addresses(pl.col("address"))).to_series().to_list()
+
+
+PLAIN = st.text(st.characters(max_codepoint=127), max_size=40) | st.lists(
+    WORDS | WORDS.map(str.lower) | st.sampled_from(["", "#4", "x" * 17, "STREETS1", "\n", "St."]),
+    max_size=8,
+).map(" ".join)
+
+
+@settings(max_examples=300)
+@given(st.lists(PLAIN, max_size=30) | st.lists(st.none() | PLAIN | ADDRESSES, max_size=30))
+def test_a_column_is_what_its_addresses_are(addresses: list[str | None]) -> None:
+    column = normalize_column(pl.Series("address", addresses, dtype=pl.String))
+    assert column.name == "address"
+    assert column.dtype == pl.String()
+    assert column.to_list() == by_expression(addresses)
+
+
+def test_every_word_of_the_tables_in_a_column() -> None:
+    """Each alone, and each beside all others; and words of more than 8, 16 and 100 letters."""
+    words = [*ABBREVIATIONS, *(word + "S" for word in ABBREVIATIONS), "A" * 16, "B" * 101]
+    addresses: list[str | None] = [
+        *words,
+        *(f"{word} {other}" for word in words for other in words[::9]),
+    ]
+    column = normalize_column(pl.Series("address", addresses, dtype=pl.String))
+    assert column.to_list() == by_expression(addresses)
+
+
+def test_a_column_of_long_addresses() -> None:
+    addresses: list[str | None] = ["N " * 5_000, "1 Main Street", "av " * 200]
+    column = normalize_column(pl.Series("address", addresses, dtype=pl.String))
+    assert column.to_list() == by_expression(addresses)
 
 
 @given(ADDRESSES)

@@ -342,6 +342,19 @@ def test_one_long_text_for_every_row_is_a_bomb(column: str) -> None:
         decode(body, most_rows=LIMIT)
 
 
+def test_a_bomb_of_just_over_four_gigabytes_is_counted_in_full() -> None:
+    """Its texts come to 2^32 bytes and some kilobytes: no narrow number counts them."""
+    size = -(-(2**32) // LIMIT)
+    frame = listings(LIMIT).to_arrow()
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * LIMIT, pa.int32()), pa.array(["a" * size]))
+    at = frame.column_names.index("county")
+    body = parquet(
+        frame.set_column(at, "county", text), store_schema=False, dictionary_pagesize_limit=2**30
+    )
+    with pytest.raises(FileSizeFault, match=f"decode to {2**32 // 10**8}"):
+        decode(body, most_rows=LIMIT)
+
+
 def test_pages_that_decode_to_too_much_are_a_bomb() -> None:
     # One row of 2 MB of blanks, 100 kB as snappy has it: 16 kB a row are allowed, and 1 MB.
     body = write_listings(listings(1, address=" " * 2_000_000))

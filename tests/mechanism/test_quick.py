@@ -26,6 +26,7 @@ from sn46.mechanism.quick import (
     judge_rows,
     kept_listings,
     most_rows,
+    range_rules,
     volume_score,
 )
 from sn46.mechanism.reasons import Code
@@ -505,6 +506,49 @@ def test_rows_are_never_lost(
     shuffle.shuffle(rows)
     again = judge_rows(assignment, [(zipcode, listings_frame(rows))])
     assert int(again["in_range"].sum()) == int(judged["in_range"].sum())
+
+
+BLANKS = [
+    "",
+    " ",
+    "\t",
+    "\u2003",
+    "\x1f",
+    "\u200b",
+    "!",
+    "~",
+    "\x7f",
+    " x",
+    "\u00a0é",
+    "é",
+    "portal",
+]
+DEGREES = st.sampled_from([None, float("nan"), float("inf"), -90.0, 180.0]) | st.floats(-0.7, 0.7)
+ROWS = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(
+            ("source", "address", "zipcode", "county"), st.none() | st.sampled_from(BLANKS)
+        ),
+        "latitude": DEGREES.map(lambda off: None if off is None else 40.44 + off),
+        "longitude": DEGREES.map(lambda off: None if off is None else -79.95 + off),
+        "bedrooms": st.sampled_from([None, -1, 0, 50, 51]),
+    },
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(ROWS, min_size=1, max_size=10))
+def test_what_is_surely_in_range_is_in_range(changes: list[dict[str, Any]]) -> None:
+    """Each rule's short way never keeps a row that the rule does not, and decides nothing."""
+    rows = listings_frame([listing(n, **change) for n, change in enumerate(changes)])
+    assignment = new_assignment()
+    judged = judge_rows(assignment, [(assignment.zipcodes[0].zipcode, rows)])
+    rules = range_rules(assignment)
+    for rule in rules:
+        assert not judged.select((rule.surely & ~rule.keeps).any()).item(), rule.broken
+    keeps = judged.select(pl.all_horizontal([rule.keeps for rule in rules])).to_series()
+    assert judged["in_range"].to_list() == keeps.to_list()
 
 
 def test_a_participants_rows_can_be_read_again() -> None:

@@ -131,7 +131,7 @@ async def test_a_worker_that_stands_still_is_replaced_and_costs_nobody_anything(
         examiner.close()
 
 
-@pytest.mark.parametrize("megabytes", [15, 40])
+@pytest.mark.parametrize("megabytes", [15, 30])
 async def test_too_much_memory_costs_its_sender_alone(megabytes: int) -> None:
     """The lower the limit, the earlier it is met: Python raises, Polars aborts."""
     examiner = Examiner(seconds=60, memory_mb=megabytes)

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import polars as pl
@@ -42,6 +43,7 @@ from sn46.mechanism.signing import sign_document
 from sn46.mechanism.submission import MAX_MANIFEST_BYTES, manifest_key, miner_prefix
 from sn46.validator.examiner import Examiner
 from sn46.validator.judging import Judging
+from sn46.workers.pool import WorkerProcess
 
 ZIPS = tuple(f"152{number:02d}" for number in range(10, 22))
 ASSIGNMENT = new_assignment([assigned_zip(zipcode, expected=20) for zipcode in ZIPS])
@@ -323,6 +325,21 @@ async def test_a_manifest_cannot_name_files_elsewhere(shared: Examiner) -> None:
         view = chain_view({made.hotkey: "cold"})
         result = await shared.examine(ASSIGNMENT, view, made.hotkey, made.manifest_upload(), files)
         assert codes(result) == ["file_missing"]
+
+
+def sent_back(rows: int, size: int) -> int:
+    """How many bytes a worker sends for half of the rows, where the other half has long texts."""
+    frame = pl.DataFrame({"text": ["x" * size, "listing 1"] * (rows // 2)})
+    return len(ForkingPickler.dumps(frame.filter(pl.col("text").str.len_bytes() < size)))
+
+
+async def test_the_texts_of_dropped_rows_stay_with_the_worker() -> None:
+    """Or each miner could have a validator hold as much as it may upload, until the epoch ends."""
+    worker = WorkerProcess(1_000 * 2**20)
+    try:
+        assert await worker.ask(60, sent_back, 2_000, 10_000) < 100_000
+    finally:
+        worker.close()
 
 
 # Who pays -----------------------------------------------------------------------------------------
