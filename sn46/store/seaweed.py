@@ -60,7 +60,9 @@ _PORT_NAMES = (
 # and the server's listening; +10,000 is the admin part's gRPC port, which cannot be chosen.
 _PORT_RANGE = (12_000, 22_700)
 _ADMIN_GRPC_OFFSET = 10_000
-_MEMORY_LIMIT = "256MiB"
+_MEMORY_LIMIT = "512MiB"
+"""Of the server's heap. With a thousand objects 232 MiB of it are in use, though half of them never
+touched; with a limit near that, it collects garbage all the time, a fifth of a processor's core."""
 _LOG_LINES = 15
 _POLL_SECONDS = 0.03
 _PR_SET_PDEATHSIG = 1
