@@ -29,6 +29,10 @@ _READS_EVERY = 5
 """In writes: what only read is written less often, and gets fewer rows by that."""
 _MOST_WAITING = 20_000
 _TOGETHER = 2_000
+_BIT = 100
+_BETWEEN = timedelta(milliseconds=50)
+"""Rows are written a bit at a time: indices make a row dear, and who waits for an answer meanwhile
+has to share the processor's core."""
 _ALIKE = 3
 _READING = frozenset({"GET", "HEAD"})
 ANY = "*"
@@ -148,35 +152,48 @@ class Audit:
             self._answers.append(entry)
 
     async def flush(self, *, reads: bool = True) -> None:
-        """Write what waits. What cannot be written waits on; who is cancelled meanwhile does not
-        stop the writing.
+        """Write what waits. What cannot be written waits on, and so does the rest where this is
+        cancelled; what is being written then is written.
 
         Args:
             reads: whether reads that were answered are written too.
         """
-        await asyncio.shield(asyncio.create_task(self._flush(reads)))
+        await self._collect(reads)
+        while await self._write(_TOGETHER):
+            pass
 
-    async def _flush(self, reads: bool) -> None:
+    async def _collect(self, reads: bool) -> None:
         async with self._turn:
             self._late.extend(self._answers)
             self._answers.clear()
             for kinds in (self._known, self._others, *([self._reads] if reads else ())):
                 self._late.extend(kinds.take())
-            while self._late:
-                together = list(islice(self._late, _TOGETHER))
-                try:
-                    await self._trail.add(together)
-                except (SQLAlchemyError, OSError) as error:
-                    log.warning("audit_not_written", entries=len(self._late), error=str(error))
-                    return
-                for _ in together:
-                    self._late.popleft()
+
+    async def _write(self, most: int) -> bool:
+        """Write so many of what waits; whether more waits and can be written."""
+        return await asyncio.shield(asyncio.create_task(self._write_in_turn(most)))
+
+    async def _write_in_turn(self, most: int) -> bool:
+        async with self._turn:
+            together = list(islice(self._late, most))
+            if not together:
+                return False
+            try:
+                await self._trail.add(together)
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("audit_not_written", entries=len(self._late), error=str(error))
+                return False
+            for _ in together:
+                self._late.popleft()
+            return bool(self._late)
 
     async def run(self) -> None:
         """Write for ever. Who ends it writes the rest with ``flush``."""
         for turn in count(1):
             await self._clock.sleep(_EVERY)
-            await self.flush(reads=turn % _READS_EVERY == 0)
+            await self._collect(reads=turn % _READS_EVERY == 0)
+            while await self._write(_BIT):
+                await self._clock.sleep(_BETWEEN)
 
 
 _LONGEST_ID = 20
