@@ -135,7 +135,7 @@ class _Envelope:
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
-        self._services = services
+        self._address_of = services.address_of
         self._metrics = services.metrics
         self._audit = services.audit
         self._clock = services.outside.clock
@@ -191,7 +191,7 @@ class _Envelope:
             if code is None:
                 return
             signer = state.get("signer")
-        services, named = self._services, state.get("epoch")
+        named = state.get("epoch")
         self._audit.note(
             RequestEntry(
                 self._clock.now(),
@@ -202,7 +202,7 @@ class _Envelope:
                 path,
                 status,
                 code,
-                services.address_of(scope),
+                self._address_of(scope),
                 None if named is None else self._audit.epoch_id(named),
             ),
             route=state.get("route", OTHER),

@@ -30,9 +30,11 @@ _READS_EVERY = 5
 _MOST_WAITING = 20_000
 _TOGETHER = 2_000
 _BIT = 100
+_BITS = 20
 _BETWEEN = timedelta(milliseconds=50)
 """Rows are written a bit at a time: indices make a row dear, and who waits for an answer meanwhile
-has to share the processor's core."""
+has to share the processor's core. A bit is a twentieth of what waits where that is more, so that
+however much comes, what waits does not grow for ever."""
 _ALIKE = 3
 _READING = frozenset({"GET", "HEAD"})
 ANY = "*"
@@ -192,7 +194,7 @@ class Audit:
         for turn in count(1):
             await self._clock.sleep(_EVERY)
             await self._collect(reads=turn % _READS_EVERY == 0)
-            while await self._write(_BIT):
+            while await self._write(max(_BIT, len(self._late) // _BITS)):
                 await self._clock.sleep(_BETWEEN)
 
 

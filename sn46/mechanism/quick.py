@@ -710,28 +710,24 @@ def is_filled(name: str) -> pl.Expr:
     return filled
 
 
-def filled_fields() -> pl.Expr:
-    """How many optional fields a row has filled."""
-    return pl.sum_horizontal([is_filled(name).cast(pl.UInt8) for name in OPTIONAL])
+_OPTIONAL_TEXTS: Final = tuple(n for n in OPTIONAL if isinstance(SCHEMA[n], pl.String))
+_OPTIONAL_TEXTS_ARE_PLAIN: Final = _begin_with_a_sign(_OPTIONAL_TEXTS).all()
+
+
+@lru_cache(maxsize=8)
+def filled_fields(doubtful: tuple[str, ...] = _OPTIONAL_TEXTS) -> pl.Expr:
+    """How many optional fields a row has filled. Texts that are not ``doubtful`` are known not to
+    be blank where they are there."""
+    plain = pl.col([name for name in OPTIONAL if name not in doubtful]).is_not_null()
+    fields = [plain, *(is_filled(name) for name in doubtful)]
+    return pl.sum_horizontal([field.cast(pl.UInt8) for field in fields])
 
 
 def _filled(rows: pl.DataFrame) -> pl.Series:
     """``filled_fields`` of these rows. Texts are looked at in full only where one may be blank."""
     sure = rows.select(_OPTIONAL_TEXTS_ARE_PLAIN).row(0)
     doubtful = tuple(name for name, plain in zip(_OPTIONAL_TEXTS, sure, strict=True) if not plain)
-    return rows.select(filled=_filled_but_for(doubtful)).to_series()
-
-
-_OPTIONAL_TEXTS: Final = tuple(n for n in OPTIONAL if isinstance(SCHEMA[n], pl.String))
-_OPTIONAL_TEXTS_ARE_PLAIN: Final = _begin_with_a_sign(_OPTIONAL_TEXTS).all()
-
-
-@lru_cache(maxsize=8)
-def _filled_but_for(doubtful: tuple[str, ...]) -> pl.Expr:
-    """``filled_fields``, where all texts but the doubtful ones are filled if they are there."""
-    plain = pl.col([name for name in OPTIONAL if name not in doubtful]).is_not_null()
-    fields = [plain, *(is_filled(name) for name in doubtful)]
-    return pl.sum_horizontal([field.cast(pl.UInt8) for field in fields])
+    return rows.select(filled=filled_fields(doubtful)).to_series()
 
 
 def completeness_score(kept: pl.DataFrame) -> Ppm:
