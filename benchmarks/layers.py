@@ -143,6 +143,7 @@ async def _timed(step: Step, app: Api, world: World, miners: Sequence[Any]) -> f
                 "raw_path": CURRENT.encode(),
                 "query_string": b"",
                 "root_path": "",
+                "state": {},
                 "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
                 "client": ("127.0.0.1", 1),
                 "server": ("127.0.0.1", 2),
