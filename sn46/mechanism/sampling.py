@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from heapq import nsmallest
+from itertools import accumulate, pairwise
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from sn46.mechanism.assignment import Assignment
@@ -23,7 +26,8 @@ from sn46.mechanism.names import PPM, Coldkey, EpochId, Hotkey, Ppm
 RESERVES: Final = 3
 MAX_SAMPLE: Final = 50
 SUSPICIOUS_MADS: Final = 3
-_FRAMES_AT_ONCE: Final = 16
+
+_Whole = npt.NDArray[np.int64]
 
 
 def validation_seed(block_hash: str, epoch_id: EpochId) -> str:
@@ -119,51 +123,39 @@ class Market:
         self, kept: Mapping[Hotkey, pl.DataFrame], coldkeys: Mapping[Hotkey, Coldkey]
     ) -> None:
         self._kept = [(coldkeys[hotkey], frame) for hotkey, frame in sorted(kept.items())]
-        prices = [
-            frame.select(
-                pl.col("zipcode").cast(pl.Categorical()),
-                _price_per_sqft().alias("price_per_sqft"),
-            )
-            for _, frame in self._kept
-        ]
-        schema = {"zipcode": pl.Categorical(), "price_per_sqft": pl.Int64()}
-        priced = pl.concat([pl.DataFrame(schema=schema), *prices])
-        usual = priced.group_by("zipcode").agg(_twice_median("price_per_sqft").alias("twice_usual"))
-        spread = priced.join(usual, on="zipcode").select(
-            "zipcode",
-            twice_off=(2 * pl.col("price_per_sqft") - pl.col("twice_usual")).abs(),
-        )
-        mads = spread.group_by("zipcode").agg(_twice_median("twice_off").alias("four_mads"))
-        self._usual = usual.join(mads, on="zipcode").with_columns(pl.col("zipcode").cast(pl.String))
+        self._usual = _usual(frame for _, frame in self._kept)
 
     def with_reports(self, rows: Sequence[pl.DataFrame]) -> list[pl.DataFrame]:
         """Each frame of rows with ``same_id`` and ``same_address``: how many participants' rows,
         their own included, have the row's listing_id, and its address and ZIP. Order is kept."""
-        by_id = self._counted(rows, ("listing_id",), "same_id")
-        by_address = self._counted(rows, ("address_key", "zipcode"), "same_address")
+        keys = ["listing_id", "address_key", "zipcode"]
+        # All in one: a join per frame would go through all counts each time.
+        nobody = pl.DataFrame(schema=dict.fromkeys(keys, pl.String()))
+        asked = pl.concat([nobody, *(frame.select(keys) for frame in rows)])
+        counts = pl.DataFrame(
+            [
+                self._counts(asked, ("listing_id",)).alias("same_id"),
+                self._counts(asked, ("address_key", "zipcode")).alias("same_address"),
+            ]
+        )
+        ends = list(accumulate((frame.height for frame in rows), initial=0))
         return [
-            frame.join(by_id, on="listing_id", how="left", maintain_order="left").join(
-                by_address, on=["address_key", "zipcode"], how="left", maintain_order="left"
-            )
-            for frame in rows
+            frame.hstack(counts[start:end])
+            for frame, (start, end) in zip(rows, pairwise(ends), strict=True)
         ]
 
-    def _counted(
-        self, rows: Sequence[pl.DataFrame], keys: tuple[str, ...], name: str
-    ) -> pl.DataFrame:
-        """How often each key of these rows comes among all participants' rows."""
-        schema = dict.fromkeys(keys, pl.String())
-        asked = pl.concat([pl.DataFrame(schema=schema), *(r.select(keys) for r in rows)]).unique()
-        counts = [pl.DataFrame(schema={**schema, name: pl.UInt32()})]
-        for first in range(0, len(self._kept), _FRAMES_AT_ONCE):
-            batch = self._kept[first : first + _FRAMES_AT_ONCE]
-            counts.append(
-                pl.concat([frame.select(keys) for _, frame in batch])
-                .join(asked, on=keys, how="semi")
-                .group_by(keys)
-                .agg(pl.len().cast(pl.UInt32()).alias(name))
-            )
-        return pl.concat(counts).group_by(keys).agg(pl.col(name).sum())
+    def _counts(self, asked: pl.DataFrame, keys: tuple[str, ...]) -> pl.Series:
+        """How often the key of each of these rows comes among all participants' rows."""
+        wanted = asked.select(keys)
+        everyone = [wanted.clear().lazy(), *(f.lazy().select(keys) for _, f in self._kept)]
+        counted = (
+            pl.concat(everyone)
+            .join(wanted.unique().lazy(), on=keys, how="semi")
+            .group_by(keys)
+            .agg(pl.len().cast(pl.UInt32()).alias("count"))
+            .collect(engine="streaming")
+        )
+        return wanted.join(counted, on=keys, how="left", maintain_order="left")["count"]
 
     def suspicions(self, rows: Sequence[pl.DataFrame]) -> list[pl.Series]:
         """Suspicion 0 to 3 of each of some participants' kept rows (mechanism 7): nobody else
@@ -223,12 +215,33 @@ def _price_per_sqft() -> pl.Expr:
     return (pl.col("sale_price") * PPM) // usable
 
 
-def _twice_median(column: str) -> pl.Expr:
+def _usual(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """What is usual in each ZIP: ``twice_usual`` is twice the median price per square foot, and
+    ``four_mads`` four times the median of how far prices are from it."""
+    prices: dict[str, list[_Whole]] = {}
+    for frame in frames:
+        priced = frame.select("zipcode", price=_price_per_sqft()).drop_nulls()
+        values, start = priced["price"].to_numpy(), 0
+        # In the order of keys, so that the rows of a ZIP are one run, or few.
+        for length, zipcode in priced["zipcode"].rle().struct.unnest().iter_rows():
+            prices.setdefault(zipcode, []).append(values[start : start + length])
+            start += length
+    usual: dict[str, tuple[int, int]] = {}
+    for zipcode, parts in prices.items():
+        of_zip = np.concatenate(parts)
+        twice_median = _twice_median(of_zip)
+        usual[zipcode] = twice_median, _twice_median(np.abs(2 * of_zip - twice_median))
+    return pl.DataFrame(
+        [(zipcode, *found) for zipcode, found in usual.items()],
+        schema={"zipcode": pl.String(), "twice_usual": pl.Int64(), "four_mads": pl.Int64()},
+        orient="row",
+    )
+
+
+def _twice_median(values: _Whole) -> int:
     """Twice the median: the sum of the two values in the middle, or of the one with itself."""
-    values = pl.col(column).drop_nulls().sort()
-    count = values.len().cast(pl.Int64)
-    lower = values.get((count - 1) // 2, null_on_oob=True)
-    return lower + values.get(count // 2, null_on_oob=True)
+    middle = [(len(values) - 1) // 2, len(values) // 2]
+    return int(np.partition(values, middle)[middle].sum())
 
 
 @dataclass(frozen=True)
@@ -260,20 +273,17 @@ def sample_rows(
     size = sample_size(kept.height, percentage)
     ids: list[str] = kept["listing_id"].to_list()
     suspicion: list[int] = suspicions.to_list()
-    begun = hashlib.sha256(f"{seed}:{hotkey}:".encode())
-
-    def hash_of(listing_id: str) -> bytes:
-        hashed = begun.copy()
-        hashed.update(listing_id.encode())
-        return hashed.digest()
-
-    hashes = [hash_of(listing_id) for listing_id in ids]
-    at_random = nsmallest((size + 1) // 2, range(len(ids)), key=lambda i: (hashes[i], ids[i]))
-    remaining = set(range(len(ids))).difference(at_random)
-    suspicious = nsmallest(
-        size - len(at_random), remaining, key=lambda i: (-suspicion[i], hashes[i], ids[i])
-    )
-    return [(i, ids[i], suspicion[i]) for i in at_random + suspicious]
+    begun = f"{seed}:{hotkey}:"
+    ranked = [
+        (hashlib.sha256((begun + listing_id).encode()).digest(), listing_id, index)
+        for index, listing_id in enumerate(ids)
+    ]
+    chosen = nsmallest((size + 1) // 2, ranked)
+    at_random = {index for _, _, index in chosen}
+    for level in sorted(set(suspicion), reverse=True):
+        others = (one for one in ranked if suspicion[one[2]] == level and one[2] not in at_random)
+        chosen += nsmallest(size - len(chosen), others)
+    return [(index, listing_id, suspicion[index]) for _, listing_id, index in chosen]
 
 
 def checking_validators(assignment: Assignment, view: ChainView) -> tuple[Hotkey, ...]:
