@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import xor
 from typing import Final
 
 import numpy as np
@@ -476,19 +477,16 @@ def judge_rows(
 def _repeated(keys: pl.DataFrame) -> pl.Series:
     """Whether each row has the ``listing_id``, or the ``address_key`` and ``zipcode``, of one
     before it."""
-    ids, addresses = keys["listing_id"], keys["address_key"]
-    if ids.n_unique() < keys.height:
-        repeated = ~ids.is_first_distinct()
-    else:
-        repeated = pl.repeat(False, keys.height, dtype=pl.Boolean, eager=True)
-    again = ~addresses.is_first_distinct()
-    if not again.any():
-        return repeated
-    # An address may stand in several ZIPs: rows with such a one are compared in full.
-    known = addresses.filter(again).implode()
-    shared = keys.with_row_index("place").filter(pl.col("address_key").is_in(known))
-    places = shared.filter(~pl.struct("address_key", "zipcode").is_first_distinct())["place"]
-    return repeated.scatter(places, True) if places.len() else repeated
+    repeated = pl.repeat(False, keys.height, dtype=pl.Boolean, eager=True)
+    for names in (("listing_id",), ("address_key", "zipcode")):
+        # Rows of different hashes differ; nearly always those are all rows.
+        hashes = keys.select(reduce(xor, [pl.col(name).hash() for name in names])).to_series()
+        if hashes.n_unique() == keys.height:
+            continue
+        doubtful = hashes.is_duplicated().arg_true()
+        again = keys[doubtful].select(~pl.struct(names).is_first_distinct()).to_series()
+        repeated = repeated.scatter(doubtful.filter(again), True)
+    return repeated
 
 
 def _address_keys(addresses: pl.Series) -> pl.Series:
@@ -532,8 +530,8 @@ def _with_places(
 @dataclass(frozen=True)
 class RangeRule:
     """One rule that a row in range keeps: ``keeps`` over the columns of ``judge_rows``.
-    ``broken`` says how a row breaks it, ``columns`` what it looks at. ``surely`` takes less time
-    and is true only of rows that keep the rule, as nearly all do."""
+    ``broken`` says how a row breaks it, ``columns`` what it looks at. ``surely`` takes less time:
+    a row of which it is true for every rule keeps them all, as nearly all rows do."""
 
     broken: str
     columns: tuple[str, ...]
@@ -554,11 +552,18 @@ def _range_rules(epoch: Epoch, lookback_days: int) -> tuple[RangeRule, ...]:
         [pl.col(name).is_not_null() for name in REQUIRED]
         + [pl.col(name).str.strip_chars_start().str.len_bytes() > 0 for name in texts]
     )
+    identified = pl.col("listing_id").str.starts_with(pl.concat_str(pl.col("source"), pl.lit(":")))
+    # Most submissions are of one source.
+    source = pl.col("source").first()
+    surely_identified = (pl.col("source") == source) & pl.col("listing_id").str.starts_with(
+        source + ":"
+    )
+    # The other rules see to these: an identifier begins as its source does, a type is a known one.
+    implied = ("listing_id", "property_type")
     surely_present = pl.all_horizontal(
-        _begin_with_a_sign(texts),
+        _begin_with_a_sign(name for name in texts if name not in implied),
         pl.col([name for name in REQUIRED if name not in texts]).is_not_null(),
     )
-    identified = pl.col("listing_id").str.starts_with(pl.concat_str(pl.col("source"), pl.lit(":")))
     typed = pl.col("property_type").is_in(list(PROPERTY_TYPES))
     priced = pl.col("sale_price").is_between(MIN_PRICE, MAX_PRICE)
     sold = pl.col("sale_date").is_between(earliest, epoch.end.date())
@@ -579,7 +584,13 @@ def _range_rules(epoch: Epoch, lookback_days: int) -> tuple[RangeRule, ...]:
 
     return (
         rule("a required field is absent", REQUIRED, present, False, surely_present),
-        rule("listing_id does not begin with its source", ("source",), identified, False),
+        rule(
+            "listing_id does not begin with its source",
+            ("source",),
+            identified,
+            False,
+            surely_identified,
+        ),
         rule("property_type is not one of the schema's", ("property_type",), typed, False),
         rule(
             f"sale_price is outside {MIN_PRICE:,} to {MAX_PRICE:,}", ("sale_price",), priced, False
@@ -674,7 +685,7 @@ def _result(
 ) -> QuickResult:
     counts = rows["in_range"] & ~rows["duplicate"]
     kept = rows if counts.all() else rows.filter(counts)
-    kept = kept.with_columns(_filled(kept))
+    kept = kept.with_columns(filled_fields(kept))
     volume = volume_score(assignment, kept)
     least = assignment.rules.min_volume_percent
     valid = not reasons
@@ -714,20 +725,26 @@ _OPTIONAL_TEXTS: Final = tuple(n for n in OPTIONAL if isinstance(SCHEMA[n], pl.S
 _OPTIONAL_TEXTS_ARE_PLAIN: Final = _begin_with_a_sign(_OPTIONAL_TEXTS).all()
 
 
-@lru_cache(maxsize=8)
-def filled_fields(doubtful: tuple[str, ...] = _OPTIONAL_TEXTS) -> pl.Expr:
-    """How many optional fields a row has filled. Texts that are not ``doubtful`` are known not to
-    be blank where they are there."""
-    plain = pl.col([name for name in OPTIONAL if name not in doubtful]).is_not_null()
-    fields = [plain, *(is_filled(name) for name in doubtful)]
-    return pl.sum_horizontal([field.cast(pl.UInt8) for field in fields])
-
-
-def _filled(rows: pl.DataFrame) -> pl.Series:
-    """``filled_fields`` of these rows. Texts are looked at in full only where one may be blank."""
-    sure = rows.select(_OPTIONAL_TEXTS_ARE_PLAIN).row(0)
-    doubtful = tuple(name for name, plain in zip(_OPTIONAL_TEXTS, sure, strict=True) if not plain)
-    return rows.select(filled=filled_fields(doubtful)).to_series()
+def filled_fields(rows: pl.DataFrame) -> pl.Series:
+    """How many optional fields each row has filled. A field is looked at row by row only where
+    some have it and some do not, or where a text may be blank."""
+    plain = rows.select(_OPTIONAL_TEXTS_ARE_PLAIN).row(0)
+    blank = {name for name, is_plain in zip(_OPTIONAL_TEXTS, plain, strict=True) if not is_plain}
+    everywhere = 0
+    fields: list[pl.Expr] = []
+    for name in OPTIONAL:
+        absent = rows[name].null_count()
+        if name in blank:
+            fields.append(is_filled(name))
+        elif absent == 0:
+            everywhere += 1
+        elif absent < rows.height:
+            fields.append(pl.col(name).is_not_null())
+    count = pl.repeat(everywhere, rows.height, dtype=pl.UInt8, eager=True).alias("filled")
+    if not fields:
+        return count
+    some = rows.select(pl.sum_horizontal([field.cast(pl.UInt8) for field in fields])).to_series()
+    return count + some
 
 
 def completeness_score(kept: pl.DataFrame) -> Ppm:
