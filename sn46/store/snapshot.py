@@ -42,6 +42,8 @@ Refresh = Callable[[str], Awaitable[str]]
 
 _TIMEOUT = httpx.Timeout(60, connect=10)
 _READS_AT_ONCE = 16
+_SMALL = 256 * 1024
+"""Bytes that are read in less time than a thread takes to be woken and heard."""
 _MAX_SEGMENT_BYTES = 255
 _MAX_KEY_BYTES = 1024
 _MAX_INDEX_LINE = 64 * 1024
@@ -179,6 +181,8 @@ class FolderSnapshot:
     async def read(self, key: str) -> bytes:
         """See Snapshot. A file that is missing, linked or of another size is a StoreError."""
         entry = self._entries[key]
+        if entry.info.size <= _SMALL:
+            return _read_file(self._dir, entry)
         return await asyncio.to_thread(_read_file, self._dir, entry)
 
 

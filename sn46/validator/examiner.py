@@ -8,7 +8,9 @@ work is done once more, by a fresh worker while no other works, and only what en
 sender's. A worker that cannot be started is never a sender's.
 """
 
+import pickle
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import polars as pl
@@ -49,6 +51,7 @@ class Examiner:
         itself takes; ``workers`` is how many are examined at a time."""
         self._seconds = seconds
         self._pool = WorkerPool(workers, memory_mb * 1024 * 1024)
+        self._last: tuple[Assignment, ChainView, bytes] | None = None
 
     @property
     def workers(self) -> int:
@@ -70,7 +73,9 @@ class Examiner:
             ExaminerError: where no worker can be started.
         """
         try:
-            return await self._run(examine, assignment, view, hotkey, manifest, dict(files))
+            return await self._run(
+                _examine, self._packed(assignment, view), hotkey, manifest, dict(files)
+            )
         except _Undecodable as fault:
             _log.warning("submission could not be examined", miner=hotkey, fault=str(fault))
             return _unexaminable(hotkey, manifest)
@@ -111,6 +116,14 @@ class Examiner:
                 "machine short of memory?"
             ) from fault
 
+    def _packed(self, assignment: Assignment, view: ChainView) -> bytes:
+        """An epoch's documents as they go to workers. They are the same for all its submissions,
+        and packing the whole chain view takes longer than sending a submission."""
+        last = self._last
+        if last is None or last[0] is not assignment or last[1] is not view:
+            last = self._last = (assignment, view, pickle.dumps((assignment, view)))
+        return last[2]
+
     async def _run(self, function: Callable[..., T], *arguments: Any) -> T:
         try:
             async with self._pool.one() as worker:
@@ -140,6 +153,18 @@ class Examiner:
     def close(self) -> None:
         """Kill the workers that there are."""
         self._pool.close()
+
+
+@lru_cache(maxsize=1)
+def _unpacked(documents: bytes) -> tuple[Assignment, ChainView]:
+    return pickle.loads(documents)
+
+
+def _examine(
+    documents: bytes, hotkey: Hotkey, manifest: Upload | None, files: Mapping[str, Upload]
+) -> QuickResult:
+    """``quick.examine``, in a worker: with the epoch's documents as they were packed here."""
+    return examine(*_unpacked(documents), hotkey, manifest, files)
 
 
 def _unexaminable(hotkey: Hotkey, manifest: Upload | None) -> QuickResult:
