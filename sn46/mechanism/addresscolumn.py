@@ -45,8 +45,8 @@ class _Table:
         standards = ["", *changed.values()]
         self.longest = max(map(len, words))
         self.grows = np.array([len(s) > len(w) for w, s in zip(words, standards, strict=True)])
-        padded = "".join(standard.ljust(self.longest) for standard in standards)
-        self.standards = np.frombuffer(padded.encode(), np.uint8).reshape(-1, self.longest)
+        self.low_standards = _numbers([standard.ljust(16)[:8] for standard in standards])
+        self.high_standards = _numbers([standard.ljust(16)[8:] for standard in standards])
         self.sizes = np.array([len(standard) for standard in standards])
         self._low = _numbers([word[:8] for word in words])
         self._high = _numbers([word[8:] for word in words])
@@ -140,7 +140,7 @@ def _numbers_of(signs: _Bytes, starts: _Places, lengths: _Places) -> _Words:
     numbers = np.zeros(len(starts), np.uint16)
     maybe = np.flatnonzero((signs[starts] >= ord("A")) & (lengths <= _TABLE.longest))
     starts, lengths = starts[maybe], lengths[maybe]
-    eights: _Numbers = np.ndarray((len(signs) - 7,), "<u8", signs.data, strides=(1,))
+    eights = _eights(signs)
     low = eights[starts] & _MASKS[lengths]
     high = np.zeros_like(low)
     long = np.flatnonzero(lengths > 8)
@@ -151,12 +151,20 @@ def _numbers_of(signs: _Bytes, starts: _Places, lengths: _Places) -> _Words:
 
 def _write(signs: _Bytes, starts: _Places, lengths: _Places, numbers: _Words) -> None:
     """Write over each of these words what it becomes, and spaces over the rest of it."""
-    for length in range(1, _TABLE.longest + 1):
-        these = np.flatnonzero(lengths == length)
-        runs: _Bytes = np.ndarray(
-            (len(signs) - length + 1, length), np.uint8, signs.data, strides=(1, 1)
-        )
-        runs[starts[these]] = _TABLE.standards[numbers[these], :length]
+    eights = _eights(signs)
+    long = np.flatnonzero(lengths > 8)
+    for places, masks, standards in (
+        (starts, _MASKS[lengths], _TABLE.low_standards[numbers]),
+        (starts[long] + 8, _HIGH_MASKS[lengths[long]], _TABLE.high_standards[numbers[long]]),
+    ):
+        # The signs behind a word are written again as they were; where another word begins among
+        # them, that is written after this one.
+        eights[places] = eights[places] & ~masks | standards & masks
+
+
+def _eights(signs: _Bytes) -> _Numbers:
+    """From each place on, eight bytes as a number, the first the lowest."""
+    return np.ndarray((len(signs) - 7,), "<u8", signs.data, strides=(1,))
 
 
 def _strings(places: _Places, signs: _Bytes) -> pl.Series:
