@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+from sn46.workers.messages import receive, send
 from sn46.workers.process import work
 
 T = TypeVar("T")
@@ -45,9 +46,9 @@ class WorkerProcess:
         with self._busy:
             pipe = self._started()
             try:
-                pipe.send((function, arguments))
+                send(pipe, (function, arguments))
                 if pipe.poll(seconds):
-                    return pipe.recv()
+                    return receive(pipe)
             except (EOFError, OSError) as error:
                 self._end()
                 raise WorkerFault(f"the worker ended: {error!r}") from error
@@ -92,7 +93,7 @@ class WorkerProcess:
             theirs.close()
             if not self._pipe.poll(_START_SECONDS):
                 raise TimeoutError(f"not ready within {_START_SECONDS:g} seconds")
-            self._pipe.recv()
+            receive(self._pipe)
         except (EOFError, OSError) as error:
             self._end()
             raise WorkerNotStarted(repr(error)) from error

@@ -5,18 +5,25 @@ before they are loaded, and they are loaded in the new process.
 """
 
 import contextlib
+import copyreg
+import ctypes
 import gc
 import os
+import pickle
 import resource
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from typing import Any
 
 from sn46.mechanism.errors import MechanismError
+from sn46.workers.messages import receive, send
 
 _COLLECTED_AFTER = 100_000
+# glibc's malloc.h, and mallopt(3).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 64 * 1024 * 1024
 
 
 def work(pipe: Connection, memory_bytes: int) -> None:
@@ -29,6 +36,7 @@ def work(pipe: Connection, memory_bytes: int) -> None:
     # Arrow's own allocator claims a gibibyte at once, and what is claimed before the limit is set
     # is not limited by it.
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
+    _keep_freed_memory()
     _hush_libraries()
     _send_frames_as_columns()
     _limit(resource.RLIMIT_DATA, _own_bytes() + memory_bytes)
@@ -37,14 +45,23 @@ def work(pipe: Connection, memory_bytes: int) -> None:
     # What is made of a footer are thousands of small values, none of them in circles.
     gc.set_threshold(_COLLECTED_AFTER)
     with contextlib.suppress(EOFError, KeyboardInterrupt, MemoryError):
-        pipe.send(None)
+        send(pipe, None)
         while True:
-            function, arguments = pipe.recv()
+            function, arguments = receive(pipe)
             try:
                 answer = function(*arguments)
             except MechanismError as error:
                 answer = error
-            pipe.send(answer)
+            send(pipe, answer)
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep some of what is freed: it would give the system back a submission's
+    memory, and ask for it again, page by page, for the next one."""
+    with contextlib.suppress(OSError, AttributeError):  # Other C libraries do as they think right.
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES // 2)
 
 
 def _hush_libraries() -> None:
@@ -63,7 +80,9 @@ def _send_frames_as_columns() -> None:
     import polars as pl
     import pyarrow as pa
 
-    def reduce(frame: pl.DataFrame) -> tuple[Callable[[bytes], object], tuple[bytes]]:
+    def reduce(
+        frame: pl.DataFrame,
+    ) -> tuple[Callable[[Any], pl.DataFrame], tuple[pickle.PickleBuffer]]:
         # By way of the older form, in which a column has the texts of its rows alone: in the newer
         # one, which is read without copying, it may take along those of rows that were dropped.
         own = pl.DataFrame(frame.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()))
@@ -71,12 +90,12 @@ def _send_frames_as_columns() -> None:
         stream = pa.BufferOutputStream()
         with pa.ipc.new_stream(stream, table.schema) as writer:
             writer.write_table(table)
-        return _frame_of_columns, (stream.getvalue().to_pybytes(),)
+        return _frame_of_columns, (pickle.PickleBuffer(stream.getvalue()),)
 
-    ForkingPickler.register(pl.DataFrame, reduce)
+    copyreg.pickle(pl.DataFrame, reduce)
 
 
-def _frame_of_columns(stream: bytes) -> object:
+def _frame_of_columns(stream: Any) -> Any:
     """A frame whose columns lie in these bytes."""
     import polars as pl
     import pyarrow as pa

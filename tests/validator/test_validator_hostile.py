@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import polars as pl
@@ -43,6 +42,7 @@ from sn46.mechanism.signing import sign_document
 from sn46.mechanism.submission import MAX_MANIFEST_BYTES, manifest_key, miner_prefix
 from sn46.validator.examiner import Examiner
 from sn46.validator.judging import Judging
+from sn46.workers.messages import packed
 from sn46.workers.pool import WorkerProcess
 
 ZIPS = tuple(f"152{number:02d}" for number in range(10, 22))
@@ -330,7 +330,7 @@ async def test_a_manifest_cannot_name_files_elsewhere(shared: Examiner) -> None:
 def sent_back(rows: int, size: int) -> int:
     """How many bytes a worker sends for half of the rows, where the other half has long texts."""
     frame = pl.DataFrame({"text": ["x" * size, "listing 1"] * (rows // 2)})
-    return len(ForkingPickler.dumps(frame.filter(pl.col("text").str.len_bytes() < size)))
+    return sum(map(len, packed(frame.filter(pl.col("text").str.len_bytes() < size))))
 
 
 async def test_the_texts_of_dropped_rows_stay_with_the_worker() -> None:
