@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Final
 
 from sn46.arena.rounds import HOMES, PAGE_ROWS, VALIDATORS, ZIPS_AN_EPOCH
-from sn46.arena.running import CERTAIN, Results, Standing, Tally
+from sn46.arena.running import CERTAIN, Results, Standing, Tally, standing_beside
 from sn46.arena.strategies import OTHERS
 from sn46.mechanism.names import PPM
 from sn46.mechanism.sampling import sample_size
@@ -32,6 +32,7 @@ _SAME_AS: Final[Mapping[str, str]] = {"share-3": "share-2", "share-5": "share-2"
 _FOR_COMPARISON: Final[Mapping[str, str]] = {
     "archive": "honest-fast",
     "archive-fresh": "honest-fast",
+    "share-5": "honest-5",
 }
 _SUPPOSED: Final[Mapping[str, str]] = {
     "copier": "No miner can read another's folder, and validators read it only once the epoch has "
@@ -48,11 +49,11 @@ def honest_rows(results: Results) -> list[tuple[str, ...]]:
 
 def cheat_rows(standings: Sequence[Standing]) -> list[tuple[str, ...]]:
     """One line of CHEAT_COLUMNS for each."""
-    return [_cheat_row(standing) for standing in standings]
+    return [_cheat_row(found) for found in standings]
 
 
-def _cheat_row(standing: Standing) -> tuple[str, ...]:
-    tally, beside = standing.tally, standing.beside
+def _cheat_row(found: Standing) -> tuple[str, ...]:
+    tally, beside = found.tally, found.beside
     return (
         tally.name,
         _effort(tally),
@@ -60,9 +61,13 @@ def _cheat_row(standing: Standing) -> tuple[str, ...]:
         _ppm(fmean(tally.earned)),
         beside.name if beside else "none",
         _ppm(fmean(beside.earned)) if beside else "0",
-        f"{round(standing.gain):+,} ± {round(standing.error):,}",
-        standing.verdict,
+        _gain(found),
+        found.verdict,
     )
+
+
+def _gain(found: Standing) -> str:
+    return f"{round(found.gain):+,} ± {round(found.error):,}"
 
 
 def _effort(tally: Tally) -> str:
@@ -171,9 +176,10 @@ def _gains(results: Results) -> Iterator[str]:
         told.setdefault(_SAME_AS.get(name, name), []).append(name)
     for name, names in told.items():
         why = _WHY.get(name, "Not looked into yet.")
-        yield f"- **{', '.join(names)}.** {why}{_compared(results, name)}"
+        compared = "".join(_compared(results, one) for one in names)
+        yield f"- **{', '.join(names)}.** {why}{compared}"
     yield ""
-    yield "Decision 44 says what was weighed against each."
+    yield "Decisions 44 and 49 say what was weighed against each."
     yield ""
 
 
@@ -182,11 +188,11 @@ def _compared(results: Results, name: str) -> str:
     other = results.tallies.get(_FOR_COMPARISON.get(name, ""))
     if other is None:
         return ""
-    mine = results.tallies[name]
+    found = standing_beside(results.tallies[name], other)
     return (
-        f" For comparison, {other.name} {other.strategy.does}: {_effort(other)} of the requests, "
-        f"and {_ppm(fmean(other.earned))} earned, beside {_effort(mine)} and "
-        f"{_ppm(fmean(mine.earned))}."
+        f" For comparison, {other.name} ({other.strategy.does}) took {_effort(other)} of the "
+        f"requests and earned {_ppm(fmean(other.earned))}; {name} took {_effort(found.tally)} and "
+        f"earned {_ppm(fmean(found.tally.earned))}: a difference of {_gain(found)}."
     )
 
 

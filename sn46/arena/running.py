@@ -146,6 +146,14 @@ class Standing:
         return "no clear difference"
 
 
+def standing_beside(tally: Tally, beside: Tally | None) -> Standing:
+    """What was earned more than by other work, played in the same epochs with the same luck."""
+    theirs = beside.earned if beside else [0] * len(tally.earned)
+    gains = [mine - other for mine, other in zip(tally.earned, theirs, strict=True)]
+    error = stdev(gains) / sqrt(len(gains)) if len(gains) > 1 else 0.0
+    return Standing(tally, beside, fmean(gains), error)
+
+
 @dataclass(frozen=True)
 class Results:
     """Everything that was played."""
@@ -195,11 +203,7 @@ class Results:
 
     def _standing(self, tally: Tally) -> Standing:
         ways = [self.tallies[name] for name in tally.strategy.beside]
-        best = max(ways, key=lambda way: sum(way.earned), default=None)
-        beside = best.earned if best else [0] * len(tally.earned)
-        gains = [mine - theirs for mine, theirs in zip(tally.earned, beside, strict=True)]
-        error = stdev(gains) / sqrt(len(gains)) if len(gains) > 1 else 0.0
-        return Standing(tally, best, fmean(gains), error)
+        return standing_beside(tally, max(ways, key=lambda way: sum(way.earned), default=None))
 
 
 def chosen(names: Iterable[str]) -> list[Strategy]:

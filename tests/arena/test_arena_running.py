@@ -93,9 +93,11 @@ def test_an_archive_that_is_brought_up_to_date_has_every_home_once() -> None:
 def test_the_page_compares_an_archive_with_more_machines() -> None:
     played = run("a seed", 2, chosen(["archive", "archive-fresh", "honest-fast"]))
     fast = played.tallies["honest-fast"]
-    text = "For comparison, honest-fast scrapes everything with so many machines"
+    text = "For comparison, honest-fast (scrapes everything with so many machines"
     assert write_page(played).count(text) == sum(s.earns_more for s in played.cheats()) > 0
-    assert f"and {fmean(fast.earned):,.0f} earned, beside" in write_page(played)
+    assert f"of the requests and earned {fmean(fast.earned):,.0f}; archive" in write_page(played)
+    difference = fmean(played.tallies["archive"].earned) - fmean(fast.earned)
+    assert f": a difference of {difference:+,.0f} ± " in write_page(played)
     # Where it was not played, nothing is said of it.
     assert text not in write_page(run("a seed", 2, chosen(["archive"])))
 
