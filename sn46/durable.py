@@ -1,18 +1,29 @@
 """Files that are there as a whole or not at all, whatever ends a process or a machine."""
 
+import contextlib
 import os
 from pathlib import Path
 
 
-def write_whole(path: Path, body: bytes) -> None:
+def write_whole(path: Path, body: bytes, *, private: bool = False) -> None:
     """Write a file whole or not at all; what was there before stays until then.
+
+    Args:
+        private: nobody but its owner may read it, at no moment.
 
     Raises:
         OSError: where the disk is full or not writable.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(body)
-    put_in_place(part, path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(part, flags, 0o600 if private else 0o666), "wb") as file:
+            file.write(body)
+        put_in_place(part, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
 
 
 def put_in_place(part: Path, path: Path) -> None:

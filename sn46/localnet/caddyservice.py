@@ -6,8 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sn46.durable import write_whole
 from sn46.localnet.caddyfile import caddyfile
-from sn46.localnet.datadir import write_private
 from sn46.localnet.errors import LocalnetError
 from sn46.localnet.ports import HOST
 from sn46.localnet.service import ProcessSpec
@@ -33,7 +33,7 @@ def caddy_spec(
     text = caddyfile(
         f"http://:{port}", replicas, check_seconds=_CHECK_SECONDS, bind=HOST, is_local=True
     )
-    write_private(file, text.encode())
+    write_whole(file, text.encode(), private=True)
     return ProcessSpec(
         name="caddy",
         program=str(program),

@@ -10,7 +10,6 @@ logs/NAME.log   what each service says
 status/NAME.json  what each service does
 """
 
-import contextlib
 import fcntl
 import json
 import os
@@ -22,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
+from sn46.durable import write_whole
 from sn46.localnet.errors import DataDirError
 
 _FORMAT = 1
@@ -154,7 +154,8 @@ class DataDir:
 
     def write(self, network: NetworkFile) -> None:
         """Remember a network, whole or not at all."""
-        write_private(self.path / "network.json", json.dumps(asdict(network), indent=1).encode())
+        document = json.dumps(asdict(network), indent=1).encode()
+        write_whole(self.path / "network.json", document, private=True)
 
     def _take_lock(self) -> None:
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -171,19 +172,3 @@ class DataDir:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         self._lock = descriptor
-
-
-def write_private(path: Path, body: bytes) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(body)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise

@@ -18,8 +18,9 @@ from sn46.chain.base import Chain
 from sn46.chain.connect import open_chain
 from sn46.client.api import ApiClient
 from sn46.clock import Clock
+from sn46.durable import write_whole
 from sn46.localnet.accounts import check_reach
-from sn46.localnet.datadir import DataDir, NetworkFile, write_private
+from sn46.localnet.datadir import DataDir, NetworkFile
 from sn46.localnet.errors import DataDirError, LocalnetError
 from sn46.localnet.options import Chaos, LocalnetOptions
 from sn46.localnet.people import NETUID, People, Person, make_people, settle
@@ -121,7 +122,7 @@ class Network:
         self._clear_status()
         store = self._start(StoreService(self._s3_server(), self._event))
         rules = self.data.path / "portal-clients.json"
-        write_private(rules, json.dumps(plan.client_rules()).encode())
+        write_whole(rules, json.dumps(plan.client_rules()).encode(), private=True)
         self._start_process(plan.portal(rules))
         self._say("Starting the S3 server and the portal; setting up the chain and the ZIP table")
         await asyncio.gather(
@@ -372,7 +373,9 @@ class Network:
             return
         document = {"epochs": [result.to_json() for result in self.results]}
         try:
-            write_private(self.options.json_file, json.dumps(document, indent=1).encode())
+            write_whole(
+                self.options.json_file, json.dumps(document, indent=1).encode(), private=True
+            )
         except OSError as error:
             fault = f"{self.options.json_file} cannot be written: {error.strerror}."
             if fault not in self.faults:

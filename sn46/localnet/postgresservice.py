@@ -21,8 +21,8 @@ from typing import Any
 import asyncpg
 import psutil
 
+from sn46.durable import write_whole
 from sn46.localnet.accounts import Account, check_reach, unprivileged
-from sn46.localnet.datadir import write_private
 from sn46.localnet.errors import LocalnetError
 from sn46.localnet.ports import HOST
 from sn46.localnet.service import (
@@ -123,7 +123,7 @@ class PostgresService(ProcessService):
             return
         unfinished, secret = server.folder / "data.part", server.folder / "password"
         shutil.rmtree(unfinished, ignore_errors=True)
-        write_private(secret, server.password.encode())
+        write_whole(secret, server.password.encode(), private=True)
         try:
             if account is not None:
                 os.chown(secret, account.uid, account.gid)

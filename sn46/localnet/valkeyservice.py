@@ -12,7 +12,7 @@ from pathlib import Path
 from valkey.asyncio import Valkey as Client
 from valkey.exceptions import ValkeyError
 
-from sn46.localnet.datadir import write_private
+from sn46.durable import write_whole
 from sn46.localnet.errors import LocalnetError
 from sn46.localnet.ports import HOST
 from sn46.localnet.service import ProcessSpec
@@ -61,7 +61,7 @@ class Valkey:
         }
         lines = "".join(f"{name} {value}\n" for name, value in settings.items())
         file = self.folder / "valkey.conf"
-        write_private(file, lines.encode())
+        write_whole(file, lines.encode(), private=True)
         return ProcessSpec(
             name="valkey",
             program=str(program),

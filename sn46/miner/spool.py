@@ -23,6 +23,7 @@ from typing import Any, Literal, cast
 
 import polars as pl
 
+from sn46.durable import write_whole
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.canonical import sha256_hex
 from sn46.mechanism.errors import MechanismError
@@ -31,7 +32,7 @@ from sn46.mechanism.names import EpochId, Hotkey, ZipCode
 from sn46.mechanism.parquetfile import decode
 from sn46.mechanism.signing import is_hotkey
 from sn46.mechanism.submission import ManifestFile, miner_file_key
-from sn46.miner.disk import SpoolError, read_bytes, write_whole, writing
+from sn46.miner.disk import SpoolError, read_bytes, writing
 from sn46.miner.faults import RowFault
 from sn46.miner.partlog import PartLog
 
@@ -118,7 +119,7 @@ class Spool:
         """
         path = self._root / "assignment.json"
         with writing(path):
-            write_whole(path, json.dumps(dict(document)).encode())
+            write_whole(path, json.dumps(dict(document)).encode(), private=True)
 
     def assignment(self) -> Mapping[str, Any] | None:
         """The latest assignment as it was served; nothing about it is checked."""
@@ -138,10 +139,12 @@ class Spool:
                 shutil.rmtree(folder, ignore_errors=True)
                 for part in ("scraped", "package"):
                     (folder / part).mkdir(parents=True, exist_ok=True)
-                write_whole(folder / "epoch.json", json.dumps(wanted).encode())
+                write_whole(folder / "epoch.json", json.dumps(wanted).encode(), private=True)
             document = self.assignment()
             if document is not None and all(document.get(k) == v for k, v in wanted.items()):
-                write_whole(folder / "assignment.json", json.dumps(dict(document)).encode())
+                write_whole(
+                    folder / "assignment.json", json.dumps(dict(document)).encode(), private=True
+                )
             self._remove_old(folder)
         return EpochSpool(folder, assignment.epoch_id, self._hotkey)
 
@@ -310,7 +313,7 @@ class EpochSpool:
     def _save(self, name: str, body: bytes) -> None:
         path = self._folder / name
         with writing(path):
-            write_whole(path, body)
+            write_whole(path, body, private=True)
 
 
 def spools_in(data_dir: Path) -> list[Hotkey]:

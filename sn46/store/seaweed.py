@@ -35,6 +35,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+from sn46.durable import write_whole
 from sn46.processes import port_is_free
 from sn46.store.base import StoreError
 from sn46.store.s3 import S3Access
@@ -517,14 +518,7 @@ def _remove_sockets(ports: Mapping[str, int]) -> None:
 
 def _write_private(path: Path, document: Mapping[str, Any]) -> None:
     """Write JSON that only the owner may read, whole or not at all."""
-    temporary = path.with_suffix(".new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "w") as file:
-        os.fchmod(file.fileno(), 0o600)
-        json.dump(document, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_whole(path, json.dumps(document, indent=1).encode(), private=True)
 
 
 def _wait_for(condition: Callable[[], bool], seconds: float) -> bool:
