@@ -47,7 +47,7 @@ test-networks:
 	echo "$$said"; [ $${code:-0} -eq 0 -o $${code:-0} -eq 5 ]  # 5: there are none
 
 test-others:
-	@nice -n 5 $(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow" $(TESTS)
+	@nice -n 15 $(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow" $(TESTS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
