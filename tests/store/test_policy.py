@@ -4,6 +4,7 @@ another's folder, late, or more than allowed."""
 import base64
 import contextlib
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -190,8 +191,9 @@ async def test_same_conditions_as_boto3_signs(bucket: S3Bucket) -> None:
     theirs = json.loads(base64.b64decode(presigned["fields"]["policy"]))
 
     def comparable(conditions: list[object]) -> set[str]:
-        # The times of signing differ.
-        return {json.dumps(c) for c in conditions if "x-amz-date" not in json.dumps(c)}
+        # The times of signing differ, and over midnight their days.
+        texts = [json.dumps(condition) for condition in conditions]
+        return {re.sub(r"/\d{8}/", "/day/", text) for text in texts if "x-amz-date" not in text}
 
     assert set(presigned["fields"]) == set(policy.fields)
     assert presigned["url"] == policy.url
