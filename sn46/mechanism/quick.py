@@ -530,8 +530,8 @@ def _with_places(
 @dataclass(frozen=True)
 class RangeRule:
     """One rule that a row in range keeps: ``keeps`` over the columns of ``judge_rows``.
-    ``broken`` says how a row breaks it, ``columns`` what it looks at. ``surely`` takes less time:
-    a row of which it is true for every rule keeps them all, as nearly all rows do."""
+    ``broken`` says how a row breaks it, ``columns`` what it looks at. ``surely`` takes less time
+    and is true only of rows that keep the rule, as nearly all do."""
 
     broken: str
     columns: tuple[str, ...]
@@ -558,10 +558,8 @@ def _range_rules(epoch: Epoch, lookback_days: int) -> tuple[RangeRule, ...]:
     surely_identified = (pl.col("source") == source) & pl.col("listing_id").str.starts_with(
         source + ":"
     )
-    # The other rules see to these: an identifier begins as its source does, a type is a known one.
-    implied = ("listing_id", "property_type")
     surely_present = pl.all_horizontal(
-        _begin_with_a_sign(name for name in texts if name not in implied),
+        _begin_with_a_sign(texts),
         pl.col([name for name in REQUIRED if name not in texts]).is_not_null(),
     )
     typed = pl.col("property_type").is_in(list(PROPERTY_TYPES))

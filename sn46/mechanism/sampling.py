@@ -280,9 +280,8 @@ def sample_rows(
     ]
     chosen = nsmallest((size + 1) // 2, ranked)
     at_random = {index for _, _, index in chosen}
-    for level in sorted(set(suspicion), reverse=True):
-        others = (one for one in ranked if suspicion[one[2]] == level and one[2] not in at_random)
-        chosen += nsmallest(size - len(chosen), others)
+    others = (one for one in ranked if one[2] not in at_random)
+    chosen += nsmallest(size - len(chosen), others, key=lambda one: (-suspicion[one[2]], one))
     return [(index, listing_id, suspicion[index]) for _, listing_id, index in chosen]
 
 

@@ -1,13 +1,16 @@
 """Who is calling: both ways to sign, and every way in which that can be wrong."""
 
 import json
-from datetime import timedelta
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 from apinet import Net, World, api_over
 from sqlalchemy import select
 
+from sn46.api.identity import check_timestamp
+from sn46.api.problems import Problem
 from sn46.api.schema import requests
 
 CURRENT = "/api/v1/zipcode-assignments/current"
@@ -75,6 +78,14 @@ async def test_unsigned_requests_are_refused(net: Net) -> None:
     for missing in whole:
         headers = {name: value for name, value in whole.items() if name != missing}
         refused(await net.http.get(CURRENT, headers=headers), 401, "not_authenticated")
+
+
+@pytest.mark.parametrize(("age", "holds"), [(300, True), (301, False), (-60, True), (-61, False)])
+def test_the_window_to_the_second(age: int, holds: bool) -> None:
+    now = datetime(2026, 3, 15, 12, tzinfo=UTC)
+    text = str(int(now.timestamp()) - age)
+    with nullcontext() if holds else pytest.raises(Problem):
+        check_timestamp(text, now)
 
 
 @pytest.mark.parametrize(
