@@ -256,6 +256,13 @@ def read_status(data_dir: Path) -> dict[str, Any]:
         return {}
 
 
+def files_in(folder: Path, pattern: str) -> list[Path]:
+    """The files below a folder whose paths end like the pattern, while a miner works in it:
+    ``rglob`` fails where a folder goes away as it looks."""
+    found = (Path(top, name) for top, _, names in os.walk(folder) for name in names)
+    return sorted(path for path in found if path.match(pattern))
+
+
 def real_now() -> datetime:
     return datetime.now(UTC)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minernet import Competition, process, read_status
+from minernet import Competition, files_in, process, read_status
 from portal_process import CALM, portal
 
 from sn46.mechanism.assignment import Assignment
@@ -26,7 +26,7 @@ ADDRESS = "127.0.0.41"
 
 def spooled_files(data: Path) -> int:
     """How many finished files a miner has on disk."""
-    return sum(path.is_file() and not path.name.startswith(".") for path in data.rglob("*.*"))
+    return sum(not path.name.startswith(".") for path in files_in(data, "*.*"))
 
 
 @pytest.mark.timeout(300)
@@ -80,7 +80,7 @@ async def test_what_was_scraped_or_uploaded_is_not_again(competition: Competitio
         await net.until(uploaded, seconds=60)
 
         async def noted() -> bool:
-            notes = [file.read_text() for file in folder.rglob("uploaded.json")]
+            notes = [file.read_text() for file in files_in(folder, "uploaded.json")]
             return sum(note.count("parquet") for note in notes) == len(assignment.zipcodes)
 
         await net.until(noted, seconds=60)
@@ -135,10 +135,10 @@ def rows_kept(folder: Path) -> dict[str, int]:
     """How many homes are in the logs, by ZIP; of finished ZIPs, in their records."""
     rows = {
         zipcode: len(remembered_rows(PartLog(path).entries(), zipcode))
-        for path in folder.rglob("parts/*.log")
+        for path in files_in(folder, "parts/*.log")
         if (zipcode := path.name.partition(".")[0])
     }
-    for path in folder.rglob("scraped/*.json"):
+    for path in files_in(folder, "scraped/*.json"):
         record = json.loads(path.read_bytes())
         if record["complete"]:
             rows[record["zipcode"]] = record["rows"]

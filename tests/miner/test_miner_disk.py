@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from minernet import Competition, plain, process, read_status
+from minernet import Competition, files_in, plain, process, read_status
 from wires import Wire, wire
 
 from sn46.mechanism.assignment import Assignment
@@ -69,7 +69,7 @@ def pages_of(targets: list[str]) -> list[Page]:
 def kept_in(data: Path) -> set[Page]:
     return {
         (path.name.partition(".")[0], name)
-        for path in data.rglob("parts/*.log")
+        for path in files_in(data, "parts/*.log")
         for name, _ in PartLog(path).entries()
     }
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from minernet import (
     Competition,
+    files_in,
     plain,
     process,
     read_status,
@@ -154,7 +155,7 @@ async def test_the_late_one_is_refused_by_the_store(competition: Competition) ->
         mining = asyncio.create_task(miner.mine(assignment))
 
         async def files_are_there() -> bool:
-            notes = list(data.rglob("uploaded.json"))
+            notes = files_in(data, "uploaded.json")
             return bool(notes) and notes[0].read_text().count("parquet") == len(assignment.zipcodes)
 
         await net.until(files_are_there, seconds=60)

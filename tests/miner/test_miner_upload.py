@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from minernet import Competition, process, read_status
+from minernet import Competition, files_in, process, read_status
 from source_doubles import http
 from wires import LOST, RESET, SLOW, Fault, Wire, wire
 
@@ -124,7 +124,7 @@ async def packaged(competition: Competition, miner: Miner, assignment: Assignmen
     mining = asyncio.create_task(miner.mine(assignment))
 
     async def made() -> bool:
-        return bool(list(folder.rglob("manifest.json")))
+        return bool(files_in(folder, "manifest.json"))
 
     await competition.net.until(made, seconds=60)
     mining.cancel()
