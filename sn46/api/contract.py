@@ -169,7 +169,7 @@ ASSIGNMENT_EXAMPLE: dict[str, Any] = {
     "nonce": EXAMPLE_HASH,
     "target_listings": 10_000,
     "tolerance_percent": 10,
-    "rules": {"version": 2, "lookback_days": 1095},
+    "rules": {"version": 3, "lookback_days": 1095},
     "validators": [EXAMPLE_HOTKEY],
     "zipcodes": [
         {

@@ -59,6 +59,7 @@ class ApiSettings(BaseSettings):
     max_winners_per_coldkey: int = 1
     unclaimed: Unclaimed = "burn"
     credibility_exponent: int = 1
+    grace_percent: int = 50
 
     secret_key: SecretStr
 
@@ -124,7 +125,7 @@ class ApiSettings(BaseSettings):
     def _tiers(cls, value: Any) -> Any:
         if isinstance(value, str):
             parts = value.split("/")
-            if len(parts) != 3 or not all(part.strip().isdigit() for part in parts):
+            if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
                 raise ValueError("write it as premium/standard/emerging, such as 30/50/20")
             return tuple(int(part) for part in parts)
         return value
@@ -210,6 +211,7 @@ class ApiSettings(BaseSettings):
             max_winners_per_coldkey=self.max_winners_per_coldkey,
             unclaimed=self.unclaimed,
             credibility_exponent=self.credibility_exponent,
+            grace_percent=self.grace_percent,
         )
 
     def draw_rules(self, target: int) -> DrawRules:

@@ -93,7 +93,7 @@ class Submission:
         key = (validator, listing_id)
         if key not in self._checks:
             round_ = self._round
-            if round_.luck(f"blocked:{validator}:{self.hotkey}:{listing_id}") < BLOCKED:
+            if round_.luck(f"blocked:{validator}:{listing_id}") < BLOCKED:
                 found = Finding(Verdict.INCONCLUSIVE, "The source gave no answer: 403.", 0)
             else:
                 found = round_.found(self._rows[listing_id])

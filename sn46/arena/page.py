@@ -6,10 +6,18 @@ from shlex import quote
 from statistics import fmean
 from typing import Final
 
-from sn46.arena.rounds import HOMES, PAGE_ROWS, VALIDATORS, ZIPS_AN_EPOCH
-from sn46.arena.running import CERTAIN, Results, Standing, Tally, standing_beside
+from sn46.arena.rounds import EXPECTED, HOMES, PAGE_ROWS, VALIDATORS, ZIPS_AN_EPOCH
+from sn46.arena.running import (
+    CERTAIN,
+    Results,
+    Standing,
+    Tally,
+    changed_rules,
+    standing_beside,
+)
 from sn46.arena.strategies import OTHERS
 from sn46.mechanism.names import PPM
+from sn46.mechanism.rules import Rules
 from sn46.mechanism.sampling import sample_size
 
 HONEST_COLUMNS = ("strategy", "requests", "hotkeys", "earned")
@@ -102,11 +110,12 @@ def write_page(results: Results) -> str:
 
 
 def _head(results: Results) -> Iterator[str]:
+    rules = "".join(f" --rule {rule}" for rule in changed_rules(results.rules, Rules()))
     yield "# What cheating earns"
     yield ""
     yield (
-        f"Written by `sn46 arena --epochs {results.epochs} --seed {quote(results.seed)} --json "
-        "docs/arena.json --page docs/arena.md` from what it played; not by hand."
+        f"Written by `sn46 arena --epochs {results.epochs} --seed {quote(results.seed)}{rules} "
+        "--json docs/arena.json --page docs/arena.md` from what it played; not by hand."
     )
     yield ""
     yield f"**{claim(results)}**"
@@ -179,7 +188,7 @@ def _gains(results: Results) -> Iterator[str]:
         compared = "".join(_compared(results, one) for one in names)
         yield f"- **{', '.join(names)}.** {why}{compared}"
     yield ""
-    yield "Decisions 44 and 49 say what was weighed against each."
+    yield "Decisions 44, 49 and 62 say what was weighed against each."
     yield ""
 
 
@@ -256,7 +265,7 @@ def _about(results: Results) -> Iterator[str]:
     yield (
         f"- {ZIPS_AN_EPOCH} ZIPs an epoch with about {HOMES} sold homes each, so that about "
         f"{sample_size(rows, 5)} rows of a miner are checked; a real epoch has 10,000 and checks "
-        "50."
+        f"50. Of a ZIP {EXPECTED[0]:.0%} to {EXPECTED[1]:.0%} of what there is are expected."
     )
     yield (
         f"- {len(OTHERS)} independent honest miners: "

@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from math import ceil
@@ -14,6 +14,7 @@ import polars as pl
 from sn46.arena.accounts import hotkey_of
 from sn46.arena.market import SEARCH_SHOWS, Market
 from sn46.mechanism.assignment import (
+    AssignedZip,
     Assignment,
     assignment_nonce,
     seed_commitment,
@@ -37,6 +38,9 @@ HOMES: Final = 130
 PAGE_ROWS: Final = 40
 """So many homes stand on a page of search results, which is one request; a home's own page is
 another."""
+
+EXPECTED: Final = (0.9, 1.05)
+"""Between so much and so much of what the portal shows is expected of a ZIP."""
 
 MISSING: Final = 0.01
 """So much of what a miner asks for does not arrive: blocked pages, layouts it cannot read."""
@@ -99,6 +103,7 @@ class Round:
         seed: from which draw, block hash and luck follow.
         number: of the epoch, from 0 on.
         coldkeys: every registered miner's hotkey with its coldkey.
+        rules: that its assignment carries.
     """
 
     def __init__(
@@ -107,6 +112,7 @@ class Round:
         seed: str,
         number: int,
         coldkeys: Mapping[Hotkey, Coldkey],
+        rules: Rules,
     ) -> None:
         self.market = market
         self.seed = seed
@@ -116,7 +122,7 @@ class Round:
         self._found: dict[tuple[Any, ...], Finding] = {}
         drawn = self.chance("draw").sample(market.zipcodes, ZIPS_AN_EPOCH)
         self._shown = {z: market.shown(z, self.today) for z in sorted(drawn)}
-        self.assignment = self._assign(Rules())
+        self.assignment = self._assign(rules)
         self.view = self._view(coldkeys)
 
     def chance(self, what: str) -> random.Random:
@@ -228,7 +234,7 @@ class Round:
         return rows.with_columns(scraped_at=pl.lit(moment, dtype=pl.Datetime("us", "UTC")))
 
     def _assign(self, rules: Rules) -> Assignment:
-        zips = tuple(self.market.assigned(z, self.today) for z in self.zipcodes)
+        zips = tuple(self._assigned(z) for z in self.zipcodes)
         secret = self.seed.encode()
         total = sum(z.expected_listings for z in zips)
         return Assignment(
@@ -248,6 +254,12 @@ class Round:
             ),
             api_hotkey=hotkey_of("api"),
         )
+
+    def _assigned(self, zipcode: ZipCode) -> AssignedZip:
+        """A ZIP of which more or less is expected than the portal shows: it is an estimate."""
+        zip_ = self.market.assigned(zipcode, self.today)
+        off = self.chance(f"expected:{zipcode}").uniform(*EXPECTED)
+        return replace(zip_, expected_listings=round(zip_.expected_listings * off))
 
     def _view(self, coldkeys: Mapping[Hotkey, Coldkey]) -> ChainView:
         owner = hotkey_of("owner")

@@ -31,6 +31,7 @@ from sn46.arena.strategies import (
 from sn46.mechanism.judge import Outcome
 from sn46.mechanism.names import PPM, Coldkey, Hotkey
 from sn46.mechanism.reasons import Code
+from sn46.mechanism.rules import Rules
 
 LEAKING: Final = 1
 """Whose upload leaks: the fastest of the others that scrape everything."""
@@ -156,11 +157,12 @@ def standing_beside(tally: Tally, beside: Tally | None) -> Standing:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that was played."""
+    """Everything that was played, under one set of rules."""
 
     seed: str
     epochs: int
     tallies: Mapping[str, Tally]
+    rules: Rules = field(default_factory=Rules)
 
     def cheats(self) -> list[Standing]:
         """Every cheat that was played, in the table's order; none that supposes a fault."""
@@ -182,6 +184,7 @@ class Results:
         return {
             "seed": self.seed,
             "epochs": self.epochs,
+            "rules": self.rules.to_json(),
             "strategies": {name: tally.to_json() for name, tally in self.tallies.items()},
         }
 
@@ -191,12 +194,14 @@ class Results:
 
         Raises:
             KeyError: where a field is missing, or a strategy is none of these.
+            AssignmentError: where the rules are none that this program plays.
         """
         tallies = {name: Tally.from_json(name, t) for name, t in value["strategies"].items()}
         ordered = {name: tallies.pop(name) for name in STRATEGIES if name in tallies}
         for name in tallies:
             raise KeyError(name)
-        return cls(str(value["seed"]), int(value["epochs"]), ordered)
+        rules = Rules.from_json(value["rules"])
+        return cls(str(value["seed"]), int(value["epochs"]), ordered, rules)
 
     def _dishonest(self) -> list[Standing]:
         return [self._standing(t) for t in self.tallies.values() if not t.strategy.honest]
@@ -204,6 +209,13 @@ class Results:
     def _standing(self, tally: Tally) -> Standing:
         ways = [self.tallies[name] for name in tally.strategy.beside]
         return standing_beside(tally, max(ways, key=lambda way: sum(way.earned), default=None))
+
+
+def changed_rules(rules: Rules, since: Rules) -> list[str]:
+    """The rules that differ, as NAME=VALUE."""
+    return [
+        f"{name}={value}" for name, value in vars(rules).items() if value != getattr(since, name)
+    ]
 
 
 def chosen(names: Iterable[str]) -> list[Strategy]:
@@ -223,6 +235,7 @@ def run(
     epochs: int,
     strategies: Sequence[Strategy],
     *,
+    rules: Rules | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> Results:
@@ -232,18 +245,20 @@ def run(
         seed: from which market, draws, block hashes and luck follow.
         epochs: how many.
         strategies: what is played, with whatever it stands beside.
+        rules: that assignments carry; those by default where none are given.
         jobs: in so many processes.
         progress: told how far it is.
     """
+    ruled = rules or Rules()
     names = [strategy.name for strategy in strategies]
     shares = [names[place::jobs] for place in range(min(jobs, len(names)))]
     told = _Told(len(names) * epochs, progress)
     if len(shares) <= 1:
-        tallies = play(seed, epochs, names, told.more)
+        tallies = play(seed, epochs, names, told.more, ruled)
     else:
-        tallies = _in_processes(seed, epochs, shares, told)
+        tallies = _in_processes(seed, epochs, shares, told, ruled)
     by_name = {tally.name: tally for tally in tallies}
-    return Results(seed, epochs, {name: by_name[name] for name in names})
+    return Results(seed, epochs, {name: by_name[name] for name in names}, ruled)
 
 
 class _Told:
@@ -261,12 +276,12 @@ class _Told:
 
 
 def _in_processes(
-    seed: str, epochs: int, shares: Sequence[Sequence[str]], told: _Told
+    seed: str, epochs: int, shares: Sequence[Sequence[str]], told: _Told, rules: Rules
 ) -> list[Tally]:
     context = get_context("spawn")
     reports: Any = context.Queue()
     with ProcessPoolExecutor(len(shares), context, _report_to, (reports,)) as pool:
-        running = [pool.submit(_play_and_report, seed, epochs, share) for share in shares]
+        running = [pool.submit(_play_and_report, seed, epochs, share, rules) for share in shares]
         while not all(future.done() for future in running):
             try:
                 told.more(reports.get(timeout=0.2))
@@ -283,17 +298,19 @@ def _report_to(queue: Any) -> None:
     _reports.append(queue)
 
 
-def _play_and_report(seed: str, epochs: int, names: Sequence[str]) -> list[Tally]:
-    return play(seed, epochs, names, _reports[0].put)
+def _play_and_report(seed: str, epochs: int, names: Sequence[str], rules: Rules) -> list[Tally]:
+    return play(seed, epochs, names, _reports[0].put, rules)
 
 
-def play(seed: str, epochs: int, names: Sequence[str], done: Callable[[int], None]) -> list[Tally]:
+def play(
+    seed: str, epochs: int, names: Sequence[str], done: Callable[[int], None], rules: Rules
+) -> list[Tally]:
     """Play these in this process. ``done`` is told how many parts were played since it last was."""
     market = Market(seed, FIRST_EPOCH.start.date(), zips=ZIPS, homes=HOMES)
     tallies = [Tally(name) for name in names]
     pasts = {name: Past() for name in names}
     for number in range(epochs):
-        _epoch(Round(market, seed, number, registered(number)), tallies, pasts)
+        _epoch(Round(market, seed, number, registered(number), rules), tallies, pasts)
         done(len(names))
     return tallies
 

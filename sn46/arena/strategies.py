@@ -15,6 +15,7 @@ import polars as pl
 
 from sn46.arena import cheating
 from sn46.arena.rounds import PAGE_ROWS, Catch, Frames, Round
+from sn46.mechanism.listings import OPTIONAL
 from sn46.mechanism.names import Coldkey, ZipCode
 
 MEMBERS: Final = tuple(f"op-{n}" for n in range(1, 6))
@@ -26,7 +27,8 @@ SIBLINGS: Final = ("op-1", *(f"op-1{letter}" for letter in "bcde"))
 PACE_MINUTES: Final = 60.0
 """How long the operator takes for a complete scrape, on a usual day."""
 
-GRACE_MINUTES: Final = 15.0
+FAST_MINUTES: Final = 15.0
+"""How long it takes with as many machines as it needs."""
 
 PASS: Final = timedelta(days=41)
 """In so long honest work sees each of the country's eligible ZIPs once (mechanism 2)."""
@@ -259,6 +261,28 @@ def _filled(turn: Turn, zipcode: ZipCode, rows: pl.DataFrame) -> pl.DataFrame:
     return cheating.filled(rows, cheating.UNPROVABLE)
 
 
+def _filled_in(share: float) -> Callable[[Turn, ZipCode, pl.DataFrame], pl.DataFrame]:
+    """A value in every field of a share of the rows, those that lack most."""
+
+    def spoil(turn: Turn, zipcode: ZipCode, rows: pl.DataFrame) -> pl.DataFrame:
+        lacking = pl.sum_horizontal(pl.col(name).is_null() for name in cheating.UNPROVABLE)
+        order = rows.with_row_index("place").sort(lacking, "place", descending=[True, False])
+        count = round(order.height * share)
+        done = cheating.filled(order[:count].drop("place"), cheating.UNPROVABLE)
+        return pl.concat([done, order[count:].drop("place")])
+
+    return spoil
+
+
+def _picked(turn: Turn, zipcode: ZipCode, rows: pl.DataFrame) -> pl.DataFrame:
+    """As many as are expected, those with most fields."""
+    [expected] = [
+        z.expected_listings for z in turn.round.assignment.zipcodes if z.zipcode == zipcode
+    ]
+    lacking = pl.sum_horizontal(pl.col(name).is_null() for name in OPTIONAL)
+    return rows.sort(lacking, maintain_order=True)[:expected]
+
+
 def _made_up(turn: Turn, zipcode: ZipCode, rows: pl.DataFrame) -> pl.DataFrame:
     return cheating.made_up(rows, turn.round.chance(f"made-up:{zipcode}"))
 
@@ -345,7 +369,7 @@ def _archived_and_newest(age: timedelta) -> Callable[[Turn], Play]:
 
 def _with_many_machines(turn: Turn) -> Play:
     catch = turn.fetch("op-1")
-    return Play((Move("op-1", catch.frames, GRACE_MINUTES),), catch.requests)
+    return Play((Move("op-1", catch.frames, FAST_MINUTES),), catch.requests)
 
 
 def _leaked(turn: Turn) -> Play:
@@ -365,6 +389,19 @@ def _shared(names: Sequence[str]) -> Callable[[Turn], Play]:
     def play(turn: Turn) -> Play:
         catch = turn.fetch("op-1")
         return _together(names, catch.frames, catch.requests, turn.minutes(catch.requests))
+
+    return play
+
+
+def _together_spoilt(
+    names: Sequence[str], spoil: Callable[[Turn, ZipCode, pl.DataFrame], pl.DataFrame]
+) -> Callable[[Turn], Play]:
+    """One scrape, and what is made of it uploaded by each."""
+
+    def play(turn: Turn) -> Play:
+        catch = turn.fetch("op-1")
+        frames = {z: spoil(turn, z, frame) for z, frame in catch.frames.items()}
+        return _together(names, frames, catch.requests, turn.minutes(catch.requests))
 
     return play
 
@@ -411,7 +448,7 @@ def _crowd(turn: Turn) -> Play:
 _ALL: Final = (
     Strategy("honest", "scrapes everything, once", _alone(), honest=True),
     Strategy(
-        "honest-fast", "scrapes everything with so many machines that it is done within the grace",
+        "honest-fast", "scrapes everything in 15 minutes, with as many machines as that takes",
         _with_many_machines, honest=True,
     ),
     Strategy("honest-half", "scrapes half of each ZIP", _alone(0.5), honest=True),
@@ -494,6 +531,22 @@ _ALL: Final = (
     Strategy(
         "filled", "everything, and a value in every field that the portal does not show",
         _spoilt(_filled), ("honest",),
+    ),
+    Strategy(
+        "filled-some", "everything, and a value in every field of one home in ten",
+        _spoilt(_filled_in(0.1)), ("honest",),
+    ),
+    Strategy(
+        "filled-few", "everything, and a value in every field of one home in fifty",
+        _spoilt(_filled_in(0.02)), ("honest",),
+    ),
+    Strategy(
+        "filled-3", "one scrape, uploaded by three coldkeys, with the same guesses in one of fifty",
+        _together_spoilt(MEMBERS[:3], _filled_in(0.02)), ("honest", "honest-2-parts"),
+    ),
+    Strategy(
+        "picked", "everything, but of each ZIP only so many as are expected, the fullest",
+        _spoilt(_picked), ("honest",),
     ),
     Strategy(
         "filled-pages", "search results alone, and a value in every field that they do not show",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from sn46.arena.running import Results
     from sn46.arena.strategies import Strategy
+    from sn46.mechanism.rules import Rules
 
 SEED = "sn46"
 
@@ -31,6 +32,14 @@ def arena(
         typer.Option(
             metavar="STRATEGY",
             help="Play this strategy and what it stands beside; may be given several times.",
+        ),
+    ] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Play with this rule of the assignment, such as grace_percent=6; may be given "
+            "several times.",
         ),
     ] = None,
     jobs: Annotated[
@@ -54,10 +63,11 @@ def arena(
     from sn46.arena.running import run
 
     strategies = _chosen(only or ())
+    rules = _rules(rule or ())
     parts = len(strategies) * epochs
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     with _progress(parts) as progress:
-        results = run(seed, epochs, strategies, jobs=jobs or cores, progress=progress)
+        results = run(seed, epochs, strategies, rules=rules, jobs=jobs or cores, progress=progress)
     _show(results)
     if json is not None:
         json.write_text(jsonlib.dumps(results.to_json(), separators=(",", ":")) + "\n")
@@ -65,6 +75,32 @@ def arena(
         page.write_text(write_page(results) + "\n")
     print(claim(results))
     return EXIT_FAILED if any(s.earns_more for s in results.cheats()) else 0
+
+
+def _rules(asked: Sequence[str]) -> "Rules":
+    """The rules by default, but for those that were asked for."""
+    from sn46.mechanism.errors import AssignmentError
+    from sn46.mechanism.rules import Rules
+
+    default = Rules().to_json()
+    names = [name for name in default if name != "version"]
+    changed: dict[str, object] = {}
+    for one in asked:
+        name, _, text = one.partition("=")
+        if name not in names:
+            raise AskedWrongly(
+                f"“{one}” is no rule: write NAME=VALUE. The rules are: {', '.join(names)}."
+            )
+        if isinstance(default[name], str):
+            changed[name] = text
+        elif text.isdecimal():
+            changed[name] = int(text)
+        else:
+            raise AskedWrongly(f"“{one}”: write a whole number, such as {name}={default[name]}.")
+    try:
+        return Rules.from_json(default | changed)
+    except AssignmentError as error:
+        raise AskedWrongly(str(error)) from error
 
 
 def _chosen(names: Sequence[str]) -> "list[Strategy]":

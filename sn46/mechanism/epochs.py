@@ -5,7 +5,6 @@ divide a day. With start S and length L the moments are::
 
     S − L/8     the draw is made and stored          draw_at
     S           it becomes readable                  start
-    S + L/16    grace for speed ends                 grace_end
     S + L = E   submission deadline                  end
     E + L/8     quick validation done                candidates_by
     E + L/2     evidence deadline                    evidence_deadline
@@ -76,10 +75,6 @@ class Epoch:
     @property
     def draw_at(self) -> datetime:
         return self.start - self.length / 8
-
-    @property
-    def grace_end(self) -> datetime:
-        return self.start + self.length / 16
 
     @cached_property
     def end(self) -> datetime:

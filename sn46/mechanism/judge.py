@@ -120,7 +120,7 @@ def line_up(assignment: Assignment, view: ChainView, results: Iterable[QuickResu
     by_hotkey = {r.hotkey: r for r in sorted(results, key=lambda r: r.hotkey)}
     taking_part = {h: r for h, r in by_hotkey.items() if r.participant and r.submission_time}
     times = {h: r.submission_time for h, r in taking_part.items() if r.submission_time}
-    speeds = speed_scores(times, assignment.epoch)
+    speeds = speed_scores(times, assignment.rules.grace_end(assignment.epoch))
     coldkeys = {h: view.coldkey_of(h) for h in taking_part}
     standings = {
         hotkey: Standing(
@@ -149,12 +149,11 @@ def plan_checks(lined_up: LineUp) -> CheckPlan:
     validators = checking_validators(assignment, view)
     rows: list[SampledRow] = []
     kept = [lined_up.results[hotkey].kept for hotkey in chosen.all]
-    suspicions = lined_up.market.suspicions(kept)
-    for hotkey, rows_of_it, suspicion_of_it in zip(chosen.all, kept, suspicions, strict=True):
+    marks = lined_up.market.marks(kept)
+    for hotkey, rows_of_it, marks_of_it in zip(chosen.all, kept, marks, strict=True):
         sampled = sample_rows(
-            hotkey=hotkey,
             kept=rows_of_it,
-            suspicions=suspicion_of_it,
+            marks=marks_of_it,
             percentage=rules.spot_check_percentage,
             seed=seed,
         )
@@ -164,7 +163,7 @@ def plan_checks(lined_up: LineUp) -> CheckPlan:
                 listing_id,
                 index,
                 suspicion,
-                assign_checks(hotkey, listing_id, validators, rules.spot_check_replicas, seed),
+                assign_checks(listing_id, validators, rules.spot_check_replicas, seed),
                 rows_of_it.item(index, "filled"),
             )
             for index, listing_id, suspicion in sampled
@@ -325,7 +324,8 @@ def unshown_fields(counts: CheckCounts) -> tuple[Reason, ...]:
             Code.FIELDS_NOT_SHOWN,
             unshown,
             f"Of {counts.fields_filled} optional fields filled in the checked rows the source "
-            f"shows {counts.fields_shown} in agreement; filled fields count to that share.",
+            f"shows {counts.fields_shown} in agreement; each of the others takes one of these "
+            "away.",
         ),
     )
 
@@ -356,12 +356,11 @@ def conclude(
             hotkey,
             lined_up.standings[hotkey].coldkey,
             finals[hotkey],
-            lined_up.standings[hotkey].time,
             is_verified(counts[hotkey], len(by_miner[hotkey])),
         )
         for hotkey in candidates
     ]
-    winners = choose_winners(contenders, lined_up.assignment.rules)
+    winners = choose_winners(contenders, lined_up.assignment.rules, plan.seed)
     honest = {h: s.coldkey for h, s in lined_up.standings.items() if faults.get(h) is None}
     weights = weights_of(
         winners,
@@ -373,7 +372,7 @@ def conclude(
         burn=lined_up.view.owner_hotkey,
         rules=lined_up.assignment.rules,
     )
-    ranks = _ranks(lined_up, contenders, finals, honest)
+    ranks = _ranks(plan.seed, contenders, finals, honest)
     unverified = {c.hotkey for c in contenders if not c.verified}
     miners = {
         hotkey: MinerOutcome(
@@ -507,21 +506,18 @@ def _final_scores(
 
 
 def _ranks(
-    lined_up: LineUp,
+    seed: str,
     contenders: Sequence[Contender],
     finals: Mapping[Hotkey, Ppm],
     honest: Mapping[Hotkey, Coldkey],
 ) -> dict[Hotkey, int]:
     """Standing among those not disqualified: candidates first, then the others, each by final
-    score, time and hotkey."""
-    first = standing_order(contenders)
+    score, ties by lot."""
+    first = standing_order(contenders, seed)
     candidates = {contender.hotkey for contender in contenders}
     then = standing_order(
-        [
-            Contender(h, coldkey, finals[h], lined_up.standings[h].time)
-            for h, coldkey in honest.items()
-            if h not in candidates
-        ]
+        [Contender(h, coldkey, finals[h]) for h, coldkey in honest.items() if h not in candidates],
+        seed,
     )
     return {c.hotkey: place for place, c in enumerate(first + then, start=1)}
 

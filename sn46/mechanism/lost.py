@@ -8,13 +8,13 @@ import polars as pl
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.listings import OPTIONAL
 from sn46.mechanism.names import PPM, Ppm, ZipCode
-from sn46.mechanism.quick import is_filled
+from sn46.mechanism.quick import counted_rows, filled_fields, is_filled
 
 
 @dataclass(frozen=True)
 class FieldFill:
-    """An optional field over the rows that count: in how many it is filled, what the others cost
-    (ppm of the completeness score), and the listing id of one of them."""
+    """An optional field over the rows that completeness is taken of: in how many it is filled, what
+    the others cost (ppm of the completeness score), and the listing id of one of them."""
 
     name: str
     filled: int
@@ -36,16 +36,18 @@ class ZipVolume:
     why: str = ""
 
 
-def field_fills(kept: pl.DataFrame) -> tuple[FieldFill, ...]:
+def field_fills(assignment: Assignment, kept: pl.DataFrame) -> tuple[FieldFill, ...]:
     """Every optional field, the most costly first; none where no row counts.
 
     Args:
+        assignment: what was asked for.
         kept: the rows that count, with all columns of a listing.
     """
-    rows = kept.height
+    counted = counted_rows(assignment, kept.with_columns(filled_fields(kept)))
+    rows = counted.height
     found: list[FieldFill] = []
     for name in OPTIONAL if rows else ():
-        lacking = kept.filter(~is_filled(name))["listing_id"]
+        lacking = counted.filter(~is_filled(name))["listing_id"]
         found.append(
             FieldFill(
                 name=name,

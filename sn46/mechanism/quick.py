@@ -702,7 +702,7 @@ def _result(
         duplicates=int(rows["duplicate"].sum()),
         out_of_range=rows.height - int(rows["in_range"].sum()),
         zipcodes=kept["zipcode"].n_unique(),
-        completeness=completeness_score(kept),
+        completeness=completeness_score(counted_rows(assignment, kept)),
         volume=volume,
         participant=participant,
         reasons=reasons.result(),
@@ -745,12 +745,30 @@ def filled_fields(rows: pl.DataFrame) -> pl.Series:
     return count + some
 
 
-def completeness_score(kept: pl.DataFrame) -> Ppm:
-    """filled optional fields × 10^6 // (rows × 16), over the kept rows with their ``filled``; 0
+def counted_rows(assignment: Assignment, kept: pl.DataFrame) -> pl.DataFrame:
+    """The kept rows that completeness is taken of: of a ZIP that has more of them than count for
+    volume, so many that have most fields filled. Were it all of them, leaving out poor rows would
+    pay (docs/decisions/0064).
+
+    Args:
+        kept: with ``zipcode`` and ``filled``.
+    """
+    limit = assignment.rules.source_result_limit
+    caps = {z.zipcode: min(z.expected_listings, limit) for z in assignment.zipcodes}
+    counts = kept["zipcode"].value_counts()
+    if all(rows <= caps.get(zipcode, rows) for zipcode, rows in counts.iter_rows()):
+        return kept
+    place = pl.col("filled").rank("ordinal", descending=True).over("zipcode")
+    cap = pl.col("zipcode").replace_strict(caps, default=kept.height, return_dtype=pl.Int64)
+    return kept.filter(place <= cap)
+
+
+def completeness_score(counted: pl.DataFrame) -> Ppm:
+    """filled optional fields × 10^6 // (rows × 16), over the counted rows with their ``filled``; 0
     for no row."""
-    if not kept.height:
+    if not counted.height:
         return Ppm(0)
-    return Ppm(int(kept["filled"].sum()) * PPM // (kept.height * len(OPTIONAL)))
+    return Ppm(int(counted["filled"].sum()) * PPM // (counted.height * len(OPTIONAL)))
 
 
 def volume_score(assignment: Assignment, kept: pl.DataFrame) -> Ppm:

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
+from sn46.mechanism.lots import tie_order
 from sn46.mechanism.names import PPM, Coldkey, Hotkey, Ppm
 from sn46.mechanism.rules import Rules
 
@@ -20,20 +20,25 @@ class Contender:
     hotkey: Hotkey
     coldkey: Coldkey
     final: Ppm
-    time: datetime
     verified: bool = True
 
 
-def standing_order(contenders: Collection[Contender]) -> list[Contender]:
-    """The verified before the others; each by final score, ties by time, then hotkey."""
-    return sorted(contenders, key=lambda c: (not c.verified, -c.final, c.time, c.hotkey))
+def standing_order(contenders: Collection[Contender], seed: str) -> list[Contender]:
+    """The verified before the others; each by final score, ties by lot from the validation
+    seed."""
+    return sorted(
+        contenders,
+        key=lambda c: (not c.verified, -c.final, tie_order(seed, c.coldkey, c.hotkey)),
+    )
 
 
-def choose_winners(contenders: Collection[Contender], rules: Rules) -> tuple[Hotkey, ...]:
+def choose_winners(
+    contenders: Collection[Contender], rules: Rules, seed: str
+) -> tuple[Hotkey, ...]:
     """The top three, at most MAX_WINNERS_PER_COLDKEY of one coldkey."""
     winners: list[Hotkey] = []
     places: dict[Coldkey, int] = {}
-    for contender in standing_order(contenders):
+    for contender in standing_order(contenders, seed):
         if len(winners) == len(PRIZES):
             break
         if places.get(contender.coldkey, 0) >= rules.max_winners_per_coldkey:

@@ -6,11 +6,13 @@ assignment, never from their own settings.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from typing import Any, Literal, cast
 
+from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.errors import AssignmentError
 
-RULES_VERSION = 2
+RULES_VERSION = 3
 MAX_LOOKBACK_DAYS = 36_525
 """A century: no sale that a portal shows is older, and no date arithmetic overflows."""
 MAX_CREDIBILITY_EXPONENT = 8
@@ -20,7 +22,8 @@ Unclaimed = Literal["burn", "redistribute"]
 
 @dataclass(frozen=True)
 class Rules:
-    """One epoch's rules. Percentages are whole numbers from 0 to 100."""
+    """One epoch's rules. Percentages are whole numbers from 0 to 100; ``grace_percent`` is of the
+    epoch's length."""
 
     version: int = RULES_VERSION
     lookback_days: int = 1095
@@ -34,6 +37,7 @@ class Rules:
     max_winners_per_coldkey: int = 1
     unclaimed: Unclaimed = "burn"
     credibility_exponent: int = 1
+    grace_percent: int = 50
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -45,7 +49,8 @@ class Rules:
                     )
             elif type(value) is not int or value < 0:
                 raise AssignmentError(f"rules.{field.name} must be a whole number, not {value!r}.")
-        for name in ("min_volume_percent", "spot_check_percentage", "min_accuracy_percent"):
+        for name in ("min_volume_percent", "spot_check_percentage", "min_accuracy_percent",
+                     "grace_percent"):  # fmt: skip
             if getattr(self, name) > 100:
                 raise AssignmentError(f"rules.{name} is a percentage; it cannot be over 100.")
         for name in ("lookback_days", "source_result_limit", "max_winners_per_coldkey",
@@ -58,6 +63,10 @@ class Rules:
             )
         if self.lookback_days > MAX_LOOKBACK_DAYS:
             raise AssignmentError(f"rules.lookback_days cannot be over {MAX_LOOKBACK_DAYS}.")
+
+    def grace_end(self, epoch: Epoch) -> datetime:
+        """Until when uploads count as simultaneous for speed."""
+        return epoch.start + epoch.length * self.grace_percent / 100
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -6,7 +6,7 @@ Everything is drawn from ``validation_seed``, which nobody can know while upload
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -21,6 +21,7 @@ import polars as pl
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.canonical import sha256_hex
 from sn46.mechanism.chainview import ChainView
+from sn46.mechanism.lots import lot_of, tie_order
 from sn46.mechanism.names import PPM, Coldkey, EpochId, Hotkey, Ppm
 
 RESERVES: Final = 3
@@ -66,15 +67,15 @@ class Chosen:
 
 
 def choose(standings: Iterable[Standing], assignment: Assignment, seed: str) -> Chosen:
-    """Candidates by preliminary score, ties by time, then hotkey; the next three as reserves;
-    and of the coldkeys that have neither those with the smallest
-    hash(``{validation_seed}:{coldkey}``), each with its hotkey of the smallest
-    hash(``{validation_seed}:{hotkey}``).
+    """Candidates by preliminary score, ties by lot; the next three as reserves; and by lot of the
+    coldkeys that have neither, each with the one of its hotkeys that is drawn.
 
     Candidates and reserves of one coldkey are no more than the places that it can win: its other
     hotkeys would only keep others from being candidates (docs/decisions/0044).
     """
-    ordered = sorted(standings, key=lambda s: (-s.preliminary, s.time, s.hotkey))
+    ordered = sorted(
+        standings, key=lambda s: (-s.preliminary, tie_order(seed, s.coldkey, s.hotkey))
+    )
     top = assignment.rules.deep_validation_top
     most = assignment.rules.max_winners_per_coldkey
     of_coldkey: Counter[Coldkey] = Counter()
@@ -88,8 +89,8 @@ def choose(standings: Iterable[Standing], assignment: Assignment, seed: str) -> 
         else:
             rest.setdefault(standing.coldkey, []).append(standing.hotkey)
 
-    def by_lot(name: str) -> tuple[str, str]:
-        return sha256_hex(f"{seed}:{name}"), name
+    def by_lot(name: str) -> str:
+        return lot_of(seed, name)
 
     drawn = sorted((c for c in rest if not of_coldkey[c]), key=by_lot)
     return Chosen(
@@ -132,17 +133,9 @@ class Market:
         # All in one: a join per frame would go through all counts each time.
         nobody = pl.DataFrame(schema=dict.fromkeys(keys, pl.String()))
         asked = pl.concat([nobody, *(frame.select(keys) for frame in rows)])
-        counts = pl.DataFrame(
-            [
-                self._counts(asked, ("listing_id",)).alias("same_id"),
-                self._counts(asked, ("address_key", "zipcode")).alias("same_address"),
-            ]
-        )
-        ends = list(accumulate((frame.height for frame in rows), initial=0))
-        return [
-            frame.hstack(counts[start:end])
-            for frame, (start, end) in zip(rows, pairwise(ends), strict=True)
-        ]
+        same_id = self._counts(asked, ("listing_id",)).alias("same_id")
+        same_address = self._counts(asked, ("address_key", "zipcode")).alias("same_address")
+        return _beside(rows, pl.DataFrame([same_id, same_address]))
 
     def _counts(self, asked: pl.DataFrame, keys: tuple[str, ...]) -> pl.Series:
         """How often the key of each of these rows comes among all participants' rows."""
@@ -157,10 +150,49 @@ class Market:
         )
         return wanted.join(counted, on=keys, how="left", maintain_order="left")["count"]
 
-    def suspicions(self, rows: Sequence[pl.DataFrame]) -> list[pl.Series]:
-        """Suspicion 0 to 3 of each of some participants' kept rows (mechanism 7): nobody else
-        reported it; its price per square foot is further than 3 MADs from its ZIP's median; it
-        shares price and living area with another row of the submission."""
+    def _as_full(self, rows: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        """``as_full`` of all these rows: of how many coldkeys a row with its listing_id has as
+        many fields filled."""
+        nobody = pl.DataFrame(schema={"listing_id": pl.String(), "filled": pl.UInt8()})
+        wanted = pl.concat([nobody, *(frame.select("listing_id", "filled") for frame in rows)])
+        ids = wanted.select("listing_id").unique().lazy()
+        counted = (
+            pl.concat([nobody.lazy(), *(frame.lazy() for frame in self._fullest)])
+            .join(ids, on="listing_id", how="semi")
+            .group_by("listing_id", "filled")
+            .agg(pl.len().cast(pl.UInt32()).alias("count"))
+            .collect(engine="streaming")
+        )
+        questions = wanted.unique()
+        answers = (
+            questions.join(counted, on="listing_id", how="left", suffix="_there")
+            .filter(pl.col("filled_there") >= pl.col("filled"))
+            .group_by("listing_id", "filled")
+            .agg(pl.col("count").sum())
+        )
+        keys = ["listing_id", "filled"]
+        found = wanted.join(answers, on=keys, how="left", maintain_order="left")
+        return found.select(as_full="count")
+
+    @cached_property
+    def _fullest(self) -> list[pl.DataFrame]:
+        """Each coldkey's listings with the most fields that it has filled of each."""
+        frames: dict[Coldkey, list[pl.DataFrame]] = {}
+        for coldkey, frame in self._kept:
+            frames.setdefault(coldkey, []).append(frame.select("listing_id", "filled"))
+        return [
+            of_it[0]
+            if len(of_it) == 1
+            else pl.concat(of_it).group_by("listing_id").agg(pl.col("filled").max())
+            for of_it in frames.values()
+        ]
+
+    def marks(self, rows: Sequence[pl.DataFrame]) -> list[pl.DataFrame]:
+        """What decides which of some participants' kept rows are checked, a line a row:
+        ``suspicion`` (mechanism 7) is 0 to 3, one each where nobody else reported it, where its
+        price per square foot is further than 3 MADs from its ZIP's median, and where it shares
+        price and living area with another row of the submission; ``as_full`` says of how many
+        coldkeys, its own included, a row with that listing_id has as many fields filled."""
         alone = (pl.col("same_id") < 2) & (pl.col("same_address") < 2)
         # |x − median| > 3 MAD, both sides times four, to stay in whole numbers.
         twice_off = (2 * _price_per_sqft() - pl.col("twice_usual")).abs()
@@ -171,10 +203,10 @@ class Market:
         parts = [alone.fill_null(value=True), off.fill_null(value=False), twin]
         suspicion = pl.sum_horizontal([part.cast(pl.Int8) for part in parts]).alias("suspicion")
         return [
-            marked.join(self._usual, on="zipcode", how="left", maintain_order="left")
-            .select(suspicion)
-            .to_series()
-            for marked in self.with_reports(rows)
+            marked.join(self._usual, on="zipcode", how="left", maintain_order="left").select(
+                suspicion, "as_full"
+            )
+            for marked in _beside(self.with_reports(rows), self._as_full(rows))
         ]
 
     def vouchers(self, listing_id: str, address_key: str, zipcode: str) -> frozenset[Coldkey]:
@@ -206,6 +238,15 @@ class Market:
                 of_zip = found.setdefault(zipcode, {})
                 of_zip[coldkey] = max(rows, of_zip.get(coldkey, 0))
         return found
+
+
+def _beside(rows: Sequence[pl.DataFrame], found: pl.DataFrame) -> list[pl.DataFrame]:
+    """Each frame with its part of what was found for all of their rows together."""
+    ends = accumulate((frame.height for frame in rows), initial=0)
+    return [
+        frame.hstack(found[start:end])
+        for frame, (start, end) in zip(rows, pairwise(ends), strict=True)
+    ]
 
 
 def _price_per_sqft() -> pl.Expr:
@@ -259,29 +300,38 @@ class SampledRow:
 
 def sample_rows(
     *,
-    hotkey: Hotkey,
     kept: pl.DataFrame,
-    suspicions: pl.Series,
+    marks: pl.DataFrame,
     percentage: int,
     seed: str,
 ) -> list[tuple[int, str, int]]:
     """Which of a miner's kept rows are checked, as (index, listing_id, suspicion).
 
-    Half of them (rounded up) are those with the smallest hash(``{seed}:{hotkey}:{listing_id}``),
-    the other half the most suspicious of the remaining rows, ties by the same hash.
+    Half of them (rounded up) are those with the smallest hash(``{seed}:{listing_id}``); of the
+    other half, half (rounded up) the most suspicious of the remaining rows, and the rest those of
+    what then remains of which the fewest coldkeys have as many fields filled; ties by the same
+    hash. The miner is not in the hash, so that who uploads the same is asked the same
+    (docs/decisions/0063 and 0064).
     """
     size = sample_size(kept.height, percentage)
     ids: list[str] = kept["listing_id"].to_list()
-    suspicion: list[int] = suspicions.to_list()
-    begun = f"{seed}:{hotkey}:"
+    suspicion: list[int] = marks["suspicion"].to_list()
+    as_full: list[int] = marks["as_full"].to_list()
+    begun = f"{seed}:"
     ranked = [
         (hashlib.sha256((begun + listing_id).encode()).digest(), listing_id, index)
         for index, listing_id in enumerate(ids)
     ]
     chosen = nsmallest((size + 1) // 2, ranked)
-    at_random = {index for _, _, index in chosen}
-    others = (one for one in ranked if one[2] not in at_random)
-    chosen += nsmallest(size - len(chosen), others, key=lambda one: (-suspicion[one[2]], one))
+
+    def add(count: int, order: Callable[[int], int]) -> None:
+        taken = {index for _, _, index in chosen}
+        others = (one for one in ranked if one[2] not in taken)
+        chosen.extend(nsmallest(count, others, key=lambda one: (order(one[2]), one)))
+
+    left = size - len(chosen)
+    add((left + 1) // 2, lambda index: -suspicion[index])
+    add(left // 2, as_full.__getitem__)
     return [(index, listing_id, suspicion[index]) for _, listing_id, index in chosen]
 
 
@@ -292,10 +342,10 @@ def checking_validators(assignment: Assignment, view: ChainView) -> tuple[Hotkey
 
 
 def assign_checks(
-    hotkey: Hotkey, listing_id: str, validators: Sequence[Hotkey], replicas: int, seed: str
+    listing_id: str, validators: Sequence[Hotkey], replicas: int, seed: str
 ) -> tuple[Hotkey, ...]:
-    """The validators that check a row, by rendezvous hashing: those with the highest
-    hash(``{validation_seed}:{hotkey}:{listing_id}:{validator_hotkey}``)."""
-    prefix = f"{seed}:{hotkey}:{listing_id}"
+    """The validators that check a listing, whoever reported it, by rendezvous hashing: those with
+    the highest hash(``{validation_seed}:{listing_id}:{validator_hotkey}``)."""
+    prefix = f"{seed}:{listing_id}"
     ranked = sorted(validators, key=lambda v: sha256_hex(f"{prefix}:{v}"), reverse=True)
     return tuple(ranked[:replicas])

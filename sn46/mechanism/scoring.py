@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.names import PPM, Hotkey, Ppm
 
 SPEED_WEIGHT: Final = 40
@@ -15,13 +14,13 @@ SPEED_STEP: Final = 50_000
 """What one rank of speed costs, in ppm."""
 
 
-def speed_scores(times: Mapping[Hotkey, datetime], epoch: Epoch) -> dict[Hotkey, Ppm]:
+def speed_scores(times: Mapping[Hotkey, datetime], grace_end: datetime) -> dict[Hotkey, Ppm]:
     """Speed of each participant by the store's time of its manifest.
 
-    Participants are ordered by max(time, S + grace); equal times share a rank and the next rank
-    counts them all ("1224"): 1,000,000 − 50,000 × (rank − 1), at least 0.
+    Participants are ordered by max(time, end of the grace); equal times share a rank and the next
+    rank counts them all ("1224"): 1,000,000 − 50,000 × (rank − 1), at least 0.
     """
-    effective = {hotkey: max(time, epoch.grace_end) for hotkey, time in times.items()}
+    effective = {hotkey: max(time, grace_end) for hotkey, time in times.items()}
     ordered = sorted(effective.values())
     return {
         hotkey: Ppm(max(0, PPM - SPEED_STEP * ordered.index(time)))
@@ -37,9 +36,12 @@ def blend(speed: Ppm, quality: Ppm, volume: Ppm) -> Ppm:
 
 
 def quality_score(completeness: Ppm, accuracy: Ppm, shown: Ppm) -> Ppm:
-    """completeness × shown // 10^6 × accuracy // 10^6: of the filled fields those count that the
-    source shows as well, by the share that it shows in the rows that were checked."""
-    return Ppm(completeness * shown // PPM * accuracy // PPM)
+    """completeness × max(0, 2 × shown − 10^6) // 10^6 × accuracy // 10^6: of the filled fields
+    those count that the source shows as well, by the share that it shows in the rows that were
+    checked, and each that it does not show takes one away. Were it to take nothing, filling more
+    would be a wager on the sample that costs nothing (docs/decisions/0064)."""
+    counted = max(0, 2 * shown - PPM)
+    return Ppm(completeness * counted // PPM * accuracy // PPM)
 
 
 @dataclass(frozen=True)

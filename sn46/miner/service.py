@@ -56,8 +56,9 @@ def immediately(assignment: Assignment) -> datetime:
 
 
 class Staggered:
-    """A moment within the grace period, different for each hotkey and epoch. Uploads in it count
-    as simultaneous, so it costs no rank, and the store does not meet all miners in one second."""
+    """A moment in the first minutes of the epoch (15 of four hours), different for each hotkey and
+    epoch. It is never after the grace, whose uploads count as simultaneous, so it costs no rank,
+    and the store does not meet all miners in one second."""
 
     def __init__(self, hotkey: str) -> None:
         self._hotkey = hotkey
@@ -65,8 +66,9 @@ class Staggered:
     def __call__(self, assignment: Assignment) -> datetime:
         epoch = assignment.epoch
         share = int(sha256_hex(f"stagger:{self._hotkey}:{epoch.id}")[:8], 16) / 2**32
+        span = min(epoch.length / 16, assignment.rules.grace_end(epoch) - epoch.start)
         # The last fifth is left for the upload itself.
-        return epoch.start + (epoch.grace_end - epoch.start) * 0.8 * share
+        return epoch.start + span * 0.8 * share
 
 
 class Miner:
@@ -310,7 +312,7 @@ class Miner:
 
     def _next_start(self, epoch: Epoch) -> datetime:
         """The next epoch's start, and a little later for each hotkey, so that not all miners ask
-        the API in one moment. It is far within the grace period, so it costs no rank."""
+        the API in one moment. By default it is far within the grace, so it costs no rank."""
         share = int(sha256_hex(f"start:{self._hotkey}:{epoch.id}")[:8], 16) / 2**32
         return epoch.end + min(_LONGEST_JITTER, epoch.length / 64) * share
 

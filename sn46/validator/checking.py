@@ -4,6 +4,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +26,7 @@ FRESH = timedelta(hours=24)
 """Records fetched within this time are used again."""
 
 _DETAIL_CHARACTERS = 500
+_Row = tuple[SampledRow, Mapping[str, Any]]
 
 
 class RecordCache:
@@ -119,7 +121,7 @@ class SpotChecker:
 
     async def check(
         self,
-        rows: Sequence[tuple[SampledRow, Mapping[str, Any]]],
+        rows: Sequence[_Row],
         *,
         until: datetime,
         report: Callable[[int, int], None],
@@ -127,19 +129,24 @@ class SpotChecker:
         """Check rows until all are done or the time is over; what was done by then.
 
         Args:
-            rows: each sampled row with its listing, in the order of importance.
+            rows: each sampled row with its listing, in the order of importance. Those with the
+                same listing id are checked together, with one answer of the source.
             until: no check is begun or waited for after this moment.
             report: told how many of how many are done.
         """
         checks: list[Check] = []
-        waiting = iter(rows)
+        by_listing: dict[str, list[_Row]] = {}
+        for sampled, row in rows:
+            by_listing.setdefault(sampled.listing_id, []).append((sampled, row))
+        waiting = iter(by_listing.items())
 
         async def work() -> None:
-            for sampled, row in waiting:
+            for listing_id, alike in waiting:
                 if self._clock.now() >= until:
                     return
-                checks.append(await self._check(sampled, row))
-                report(len(checks), len(rows))
+                for check in await self._check(listing_id, alike):
+                    checks.append(check)
+                    report(len(checks), len(rows))
 
         left = (until - self._clock.now()).total_seconds()
         tasks = [asyncio.create_task(work()) for _ in range(self._concurrency)]
@@ -156,40 +163,50 @@ class SpotChecker:
             )
         return checks
 
-    async def _check(self, sampled: SampledRow, row: Mapping[str, Any]) -> Check:
-        kind = sampled.listing_id.partition(":")[0]
+    async def _check(self, listing_id: str, rows: Sequence[_Row]) -> list[Check]:
+        """The checks of all rows with one listing id, for which the source is asked once."""
+        kind = listing_id.partition(":")[0]
         source = self._sources.get(kind)
         if source is None:
-            verdict, detail = Verdict.INCONCLUSIVE, f"No adapter for the source {kind[:40]!r}."
-            fetched_at, shown = self._clock.now(), 0
+            answer = _Answer(None, f"No adapter for the source {kind[:40]!r}.", self._clock.now())
         else:
-            verdict, detail, fetched_at, shown = await self._ask(source, sampled.listing_id, row)
-        return Check(
-            miner=sampled.miner,
-            listing_id=sampled.listing_id,
-            verdict=verdict,
-            source=kind,
-            detail=detail[:_DETAIL_CHARACTERS],
-            checked_at=fetched_at,
-            shown=shown,
-        )
-
-    async def _ask(
-        self, source: ListingSource, listing_id: str, row: Mapping[str, Any]
-    ) -> tuple[Verdict, str, datetime, int]:
-        known = self._cache.get(listing_id)
-        if known is None:
-            try:
-                found = await source.detail(listing_id)
-            except SourceError as error:
-                return (
-                    Verdict.INCONCLUSIVE,
-                    f"The source gave no answer: {error}",
-                    self._clock.now(),
-                    0,
+            answer = await self._ask(source, listing_id)
+        checks: list[Check] = []
+        for sampled, row in rows:
+            verdict, text, shown = Verdict.INCONCLUSIVE, answer.fault, 0
+            if answer.detail is not None:
+                verdict, text = compare(row, answer.detail.row)
+                shown = shown_fields(row, answer.detail.row)
+            checks.append(
+                Check(
+                    miner=sampled.miner,
+                    listing_id=listing_id,
+                    verdict=verdict,
+                    source=kind,
+                    detail=text[:_DETAIL_CHARACTERS],
+                    checked_at=answer.at,
+                    shown=shown,
                 )
-            known = (found, self._clock.now())
-            self._cache.put(listing_id, *known)
-        detail, fetched_at = known
-        verdict, text = compare(row, detail.row)
-        return verdict, text, fetched_at, shown_fields(row, detail.row)
+            )
+        return checks
+
+    async def _ask(self, source: ListingSource, listing_id: str) -> "_Answer":
+        known = self._cache.get(listing_id)
+        if known is not None:
+            return _Answer(known[0], "", known[1])
+        try:
+            found = await source.detail(listing_id)
+        except SourceError as error:
+            return _Answer(None, f"The source gave no answer: {error}", self._clock.now())
+        now = self._clock.now()
+        self._cache.put(listing_id, found, now)
+        return _Answer(found, "", now)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a source said of a listing id and when, or why it said nothing."""
+
+    detail: Detail | None
+    fault: str
+    at: datetime

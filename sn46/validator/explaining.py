@@ -127,17 +127,18 @@ def _kept_of(found: Explained) -> str:
 
 
 def _speed(found: Explained, standing: Standing) -> Iterator[str]:
-    epoch, time = found.judged.assignment.epoch, standing.time
+    assignment, time = found.judged.assignment, standing.time
+    epoch, grace_end = assignment.epoch, assignment.rules.grace_end(assignment.epoch)
     others = found.judged.stage.lined_up.standings.values()
-    earlier = sum(1 for s in others if max(s.time, epoch.grace_end) < max(time, epoch.grace_end))
+    earlier = sum(1 for s in others if max(s.time, grace_end) < max(time, grace_end))
     yield _part("Speed", standing.speed, SPEED_WEIGHT)
     minutes, seconds = divmod(int((time - epoch.start).total_seconds()), 60)
     when = f"  submitted {format_time(time)}, {minutes} min {seconds} s after the start"
-    if time <= epoch.grace_end:
+    if time <= grace_end:
         yield f"{when}: in the grace period, whose submissions all share the first place"
         return
     yield f"{when}; {_people(earlier)} earlier, and each place costs 5 % of speed"
-    yield f"  the first place was shared until {format_time(epoch.grace_end)}"
+    yield f"  the first place was shared until {format_time(grace_end)}"
 
 
 def _people(count: int) -> str:
@@ -151,7 +152,7 @@ def _quality(found: Explained, standing: Standing) -> Iterator[str]:
     quality = standing.completeness if miner.quality is None else miner.quality
     yield _part("Quality", quality, QUALITY_WEIGHT)
     yield f"  completeness {_percent(standing.completeness)} of the optional fields are filled"
-    lost = [fill for fill in field_fills(found.kept) if fill.lost]
+    lost = [fill for fill in field_fills(found.judged.assignment, found.kept) if fill.lost]
     for fill in lost[:MOST_LINES]:
         yield (
             f"    {fill.name}: filled in {fill.filled} of {fill.rows} rows, "

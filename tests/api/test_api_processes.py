@@ -219,14 +219,15 @@ def test_bad_settings_are_one_line_each(world: World) -> None:
         SECRET_KEY="short",
         EPOCH_SECONDS="7",
         TIER_SHARES="30/50",
+        GRACE_PERCENT="half",
         LIMIT_CURRENT="often",
         VALIDATOR_MIN_STAKE="-1",
     )
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 2
     lines = errors.splitlines()
-    assert len(lines) == 5
-    for name in ("SECRET_KEY", "EPOCH_SECONDS", "TIER_SHARES", "LIMIT_CURRENT"):
+    assert len(lines) == 6
+    for name in ("SECRET_KEY", "EPOCH_SECONDS", "TIER_SHARES", "GRACE_PERCENT", "LIMIT_CURRENT"):
         assert any(f"{name}: " in line for line in lines)
     assert "short" not in errors
 

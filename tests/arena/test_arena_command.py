@@ -9,6 +9,7 @@ from sn46.arena.page import write_page
 from sn46.arena.running import Results, run
 from sn46.arena.strategies import STRATEGIES
 from sn46.cli import main
+from sn46.mechanism.rules import Rules
 
 DOCS = Path(__file__).parents[2] / "docs"
 FIGURES = DOCS / "arena.json"
@@ -31,11 +32,20 @@ def test_a_cheat_that_earns_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_a_cheat_that_earns_more_is_told_by_the_exit_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    # The rows of an archive are true; no rule tells when they were scraped.
-    assert main(["arena", "--epochs", "4", "--only", "archive", "--jobs", "1"]) == 1
+    # The rows of an archive are true; what decides is how much an early upload is worth.
+    asked = ["arena", "--epochs", "4", "--only", "archive", "--jobs", "1"]
+    assert main([*asked, "--rule", "grace_percent=6"]) == 1
     said = capsys.readouterr().out
     assert "EARNS MORE" in said
     assert "1 of 1 cheats earned more than honest work of the same effort: archive." in said
+
+
+def test_the_page_names_the_rules_that_it_was_played_by(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    asked = ["arena", "--epochs", "1", "--only", "padding", "--jobs", "1", "--page", str(page)]
+    rules = ["--rule", "unclaimed=redistribute", "--rule", "grace_percent=6"]
+    assert main([*asked, *rules]) == 0
+    assert "--rule unclaimed=redistribute --rule grace_percent=6 --json" in page.read_text()
 
 
 def test_what_supposes_a_fault_is_shown_apart_and_counts_as_no_cheat(
@@ -61,6 +71,11 @@ def test_what_supposes_a_fault_is_shown_apart_and_counts_as_no_cheat(
         (["--only", "archiv"], "Did you mean archive?"),
         (["--epochs", "0"], "--epochs"),
         (["--page", "/nowhere/at/all.md"], "no folder"),
+        (["--rule", "grace=6"], "The rules are: lookback_days, "),
+        (["--rule", "version=2"], "no rule"),
+        (["--rule", "grace_percent"], "such as grace_percent=50"),
+        (["--rule", "grace_percent=101"], "cannot be over 100"),
+        (["--rule", "unclaimed=keep"], "must be 'burn' or 'redistribute'"),
     ],
 )
 def test_asked_wrongly(asked: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,6 +85,7 @@ def test_asked_wrongly(asked: list[str], said: str, capsys: pytest.CaptureFixtur
 
 def test_the_page_is_made_of_its_figures() -> None:
     results = Results.from_json(json.loads(FIGURES.read_text()))
+    assert results.rules == Rules()
     assert (DOCS / "arena.md").read_text() == write_page(results) + "\n"
     assert set(results.tallies) == set(STRATEGIES)
 

@@ -7,8 +7,17 @@ import pytest
 from sn46.arena.market import Market
 from sn46.arena.page import claim, write_page
 from sn46.arena.rounds import FIRST_EPOCH, HOMES, ZIPS, Round
-from sn46.arena.running import LEAKING, Results, Standing, Tally, chosen, registered, run
-from sn46.arena.strategies import GRACE_MINUTES, STRATEGIES, Turn, others_moves
+from sn46.arena.running import (
+    LEAKING,
+    Results,
+    Standing,
+    Tally,
+    chosen,
+    registered,
+    run,
+)
+from sn46.arena.strategies import FAST_MINUTES, STRATEGIES, Turn, others_moves
+from sn46.mechanism.rules import Rules
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +81,12 @@ def test_an_archive_that_is_brought_up_to_date_has_every_home_once() -> None:
         "a seed",
         0,
         registered(0),
+        Rules(),
     )
     turn = Turn(round_, others_moves(round_)[LEAKING])
     old, fresh = (STRATEGIES[name].play(turn) for name in ("archive", "archive-fresh"))
     [archived], [move] = old.moves, fresh.moves
-    assert archived.minutes < move.minutes < GRACE_MINUTES
+    assert archived.minutes < move.minutes < FAST_MINUTES
     assert old.requests < fresh.requests <= round_.whole
     for zipcode in round_.zipcodes:
         shown = round_.market.shown(zipcode, round_.today)
@@ -91,15 +101,20 @@ def test_an_archive_that_is_brought_up_to_date_has_every_home_once() -> None:
 
 
 def test_the_page_compares_an_archive_with_more_machines() -> None:
-    played = run("a seed", 2, chosen(["archive", "archive-fresh", "honest-fast"]))
+    early = Rules(grace_percent=6)
+    names = ["archive", "archive-fresh", "honest-fast"]
+    played = run("a seed", 2, chosen(names), rules=early)
+    page = write_page(played)
     fast = played.tallies["honest-fast"]
     text = "For comparison, honest-fast (scrapes everything with so many machines"
-    assert write_page(played).count(text) == sum(s.earns_more for s in played.cheats()) > 0
-    assert f"of the requests and earned {fmean(fast.earned):,.0f}; archive" in write_page(played)
+    assert page.count(text) == sum(s.earns_more for s in played.cheats()) > 0
+    assert f"of the requests and earned {fmean(fast.earned):,.0f}; archive" in page
     difference = fmean(played.tallies["archive"].earned) - fmean(fast.earned)
-    assert f": a difference of {difference:+,.0f} ± " in write_page(played)
+    assert f": a difference of {difference:+,.0f} ± " in page
     # Where it was not played, nothing is said of it.
-    assert text not in write_page(run("a seed", 2, chosen(["archive"])))
+    alone = run("a seed", 2, chosen(["archive"]), rules=early)
+    assert "EARNS MORE" in write_page(alone)
+    assert text not in write_page(alone)
 
 
 def test_how_often_honest_miners_are_left_without_is_counted(results: Results) -> None:

@@ -22,6 +22,7 @@ from sn46.mechanism.judge import MinerOutcome, Outcome, conclude, line_up, plan_
 from sn46.mechanism.names import Hotkey
 from sn46.mechanism.quick import QuickResult
 from sn46.mechanism.reasons import Code
+from sn46.mechanism.rules import Rules
 
 SEED = "attacks"
 CHEAT = hotkey_of("op-1")
@@ -34,7 +35,7 @@ def market() -> Market:
 
 @cache
 def epoch(number: int = 0) -> Round:
-    return Round(market(), SEED, number, registered(number))
+    return Round(market(), SEED, number, registered(number), Rules())
 
 
 @cache
@@ -86,7 +87,7 @@ def codes(miner: MinerOutcome) -> set[Code]:
 def forged(frames: Frames | None = None, at: datetime | None = None, **tampering: Any) -> Forged:
     """An upload of the cheat's to tamper with, within the grace."""
     rows = frames or whole()
-    moment = at or epoch().epoch.grace_end
+    moment = at or epoch().assignment.rules.grace_end(epoch().epoch)
     return Forged(epoch().assignment, signer("op-1"), rows, moment, **tampering)
 
 

@@ -3,6 +3,7 @@
 import copy
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from sn46.mechanism.assignment import (
     zipcodes_hash,
 )
 from sn46.mechanism.canonical import canonical_json, hash_json, hmac_hex, sha256_hex
+from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.errors import AssignmentError
 from sn46.mechanism.names import EpochId, ZipCode
 from sn46.mechanism.reported import ReportedEpoch
@@ -289,7 +291,7 @@ def test_a_basis_of_the_target_that_cannot_be(basis: Any) -> None:
         read_assignment(sign_document(document, key("api")))
 
 
-@pytest.mark.parametrize("version", [3, 1.5, "2", None])
+@pytest.mark.parametrize("version", [RULES_VERSION + 1, 1.5, "2", None])
 def test_rules_of_another_version_ask_for_an_upgrade(version: Any) -> None:
     document = new_assignment(ZIPS).to_json()
     document["rules"]["version"] = version
@@ -317,6 +319,7 @@ def test_rules_of_an_earlier_version_are_not_judged_by_these() -> None:
         {"spot_check_replicas": 0},
         {"credibility_exponent": 9},
         {"max_winners_per_coldkey": 0},
+        {"grace_percent": 101},
         {"deep_validation_top": True},
         {"deep_validation_top": 6.0},
         {"unclaimed": "keep"},
@@ -325,6 +328,15 @@ def test_rules_of_an_earlier_version_are_not_judged_by_these() -> None:
 def test_rules_that_cannot_be(changes: dict[str, Any]) -> None:
     with pytest.raises(AssignmentError, match="rules"):
         Rules(**changes)
+
+
+def test_the_grace_is_a_part_of_the_epoch() -> None:
+    epoch = Epoch(datetime(2024, 3, 15, 16, tzinfo=UTC))
+    assert Rules().grace_end(epoch) == datetime(2024, 3, 15, 18, tzinfo=UTC)
+    assert Rules(grace_percent=0).grace_end(epoch) == epoch.start
+    assert Rules(grace_percent=100).grace_end(epoch) == epoch.end
+    minute = Epoch(epoch.start, 60)  # 7 % of 60 s
+    assert Rules(grace_percent=7).grace_end(minute) - minute.start == timedelta(seconds=4.2)
 
 
 def test_rules_are_read_whole() -> None:

@@ -25,7 +25,6 @@ def test_the_table_of_moments() -> None:
 
     assert epoch.id == "2024-03-15-16:00"
     assert epoch.draw_at == at(15, 30)  # S − 4 h / 8
-    assert epoch.grace_end == at(16, 15)  # S + 4 h / 16
     assert epoch.end == at(20)  # S + 4 h
     assert epoch.candidates_by == at(20, 30)  # E + 4 h / 8
     assert epoch.evidence_deadline == at(22)  # E + 4 h / 2

@@ -83,7 +83,7 @@ class Epoch20:
                 self.assignment,
                 key(name),
                 {"15213": listings_frame(list(of_miner))},
-                at=EPOCH.grace_end + timedelta(minutes=(minutes or {}).get(name, 0)),
+                at=rules.grace_end(EPOCH) + timedelta(minutes=(minutes or {}).get(name, 0)),
             )
             for name, of_miner in rows.items()
         }
@@ -417,7 +417,7 @@ def test_invented_optional_values_gain_nothing() -> None:
     outcome = conclude(epoch.lined_up, epoch.plan, evidence)
     ann, bob = of(outcome, "ann"), of(outcome, "bob")
     assert (ann.quick.completeness, bob.quick.completeness) == (125_000, 312_500)
-    assert (ann.quality, bob.quality) == (125_000, 125_000)
+    assert (ann.quality, bob.quality) == (125_000, 0)  # 2 of 5 are shown
     assert [r.code for r in bob.reasons] == [Code.FIELDS_NOT_SHOWN]
     assert "Of 100 optional fields filled in the checked rows the source shows 40" in (
         bob.reasons[0].detail
@@ -597,7 +597,7 @@ def test_the_report_says_all_there_is() -> None:
         "candidate": True,
         "reserve": False,
         "disqualified": False,
-        "submission_time": "2024-03-15T16:15:00Z",
+        "submission_time": "2024-03-15T18:00:00Z",
         "rows": 20,
         "rows_kept": 20,
         "duplicates": 0,

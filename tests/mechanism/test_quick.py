@@ -22,6 +22,7 @@ from sn46.mechanism.quick import (
     QuickResult,
     Upload,
     completeness_score,
+    counted_rows,
     examine,
     filled_fields,
     is_filled,
@@ -442,6 +443,43 @@ def test_completeness_counts_filled_optional_fields() -> None:
     judged = judge_rows(assignment, [(assignment.zipcodes[0].zipcode, listings_frame(rows))])
     assert completeness(judged) == 375_000
     assert len(OPTIONAL) == 16
+
+
+def test_poor_rows_beyond_what_counts_for_volume_cost_no_completeness() -> None:
+    """Of a ZIP with more rows than count, the fullest are taken: leaving rows out gains nothing."""
+    assignment = new_assignment((assigned_zip("15201", 200), assigned_zip("15202", 3)))
+    rows = pl.DataFrame(
+        {"zipcode": ["15202", "15202", "15201", "15202", "15202"], "filled": [3, 16, 1, 8, 4]},
+        schema_overrides={"filled": pl.UInt8},
+    )
+    counted = counted_rows(assignment, rows)
+    assert counted.rows() == [("15202", 16), ("15201", 1), ("15202", 8), ("15202", 4)]
+    # (16 + 1 + 8 + 4) × 10^6 // (4 × 16)
+    assert completeness_score(counted) == 453_125
+    within = rows.filter(pl.col("filled") != 3)
+    assert counted_rows(assignment, within) is within
+    few = new_assignment(assignment.zipcodes, rules=Rules(source_result_limit=1))
+    assert counted_rows(few, rows).rows() == [("15202", 16), ("15201", 1)]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["15201", "15202"]), st.integers(0, 16)), max_size=30),
+    st.data(),
+)
+def test_leaving_rows_out_of_a_full_zip_never_pays(
+    rows: list[tuple[str, int]], data: st.DataObject
+) -> None:
+    assignment = new_assignment((assigned_zip("15201", 4), assigned_zip("15202", 9)))
+
+    def scores(some: list[tuple[str, int]]) -> tuple[int, int]:
+        schema = {"zipcode": pl.String(), "filled": pl.UInt8()}
+        kept = pl.DataFrame(some, schema=schema, orient="row")
+        return volume_score(assignment, kept), completeness_score(counted_rows(assignment, kept))
+
+    left = [row for row in rows if data.draw(st.booleans())]
+    (volume, completeness), (smaller, other) = scores(rows), scores(left)
+    if smaller == volume:
+        assert other <= completeness
 
 
 def test_volume_has_a_cap() -> None:

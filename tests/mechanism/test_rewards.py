@@ -1,13 +1,13 @@
 """Winners and weights (mechanism 9): whole numbers that always add up."""
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sn46.mechanism.canonical import sha256_hex
 from sn46.mechanism.names import PPM, Coldkey, Hotkey, Ppm
 from sn46.mechanism.rewards import (
     Contender,
@@ -19,22 +19,20 @@ from sn46.mechanism.rewards import (
 )
 from sn46.mechanism.rules import Rules
 
-from .builders import EPOCH
-
 BURN = Hotkey("burn")
 REDISTRIBUTE = Rules(unclaimed="redistribute")
+SEED = "a seed"
 
 
-def contender(name: str, final: int, coldkey: str | None = None, minutes: int = 0) -> Contender:
-    time = EPOCH.grace_end + timedelta(minutes=minutes)
-    return Contender(Hotkey(name), Coldkey(coldkey or f"cold {name}"), Ppm(final), time)
+def contender(name: str, final: int, coldkey: str | None = None) -> Contender:
+    return Contender(Hotkey(name), Coldkey(coldkey or f"cold {name}"), Ppm(final))
 
 
 def test_the_verified_stand_before_the_others() -> None:
     others = [contender(name, final) for name, final in (("a", 900), ("b", 800), ("c", 700))]
     unverified = [replace(c, verified=c.hotkey == "c") for c in others]
-    assert [c.hotkey for c in standing_order(unverified)] == ["c", "a", "b"]
-    assert choose_winners(unverified, Rules()) == ("c", "a", "b")
+    assert [c.hotkey for c in standing_order(unverified, SEED)] == ["c", "a", "b"]
+    assert choose_winners(unverified, Rules(), SEED) == ("c", "a", "b")
 
 
 def weights(
@@ -147,24 +145,24 @@ def test_a_coldkeys_part_is_over_all_lots_what_it_would_be_if_all_were_seen(
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, PPM), st.integers(0, 5), st.integers(0, 3)), max_size=40),
+    st.lists(st.tuples(st.integers(0, PPM), st.integers(0, 5)), max_size=40),
     st.integers(0, 12),
     st.sampled_from(["burn", "redistribute"]),
     st.integers(1, 3),
 )
 def test_weights_always_add_up(
-    miners: list[tuple[int, int, int]],
+    miners: list[tuple[int, int]],
     top: int,
     unclaimed: Literal["burn", "redistribute"],
     per_coldkey: int,
 ) -> None:
     rules = Rules(unclaimed=unclaimed, max_winners_per_coldkey=per_coldkey)
     everyone = [
-        contender(f"m{n:02d}", final, f"cold {coldkey}", minutes)
-        for n, (final, coldkey, minutes) in enumerate(miners)
+        contender(f"m{n:02d}", final, f"cold {coldkey}")
+        for n, (final, coldkey) in enumerate(miners)
     ]
-    candidates = standing_order(everyone)[:top]
-    winners = choose_winners(candidates, rules)
+    candidates = standing_order(everyone, SEED)[:top]
+    winners = choose_winners(candidates, rules, SEED)
     coldkeys = {c.hotkey: c.coldkey for c in everyone}
     shares = shared_part(coldkeys, {coldkeys[w] for w in winners}, Lot())
     found = weights_of(winners, shares, burn=BURN, rules=rules)
@@ -203,17 +201,28 @@ def test_one_place_a_coldkey() -> None:
         contender("c", 500),
         contender("a4", 400, "A"),  # below the third place: nobody passed it over
     ]
-    winners = choose_winners(contenders[::-1], Rules())
+    winners = choose_winners(contenders[::-1], Rules(), SEED)
     assert winners == ("a1", "b", "c")
-    assert choose_winners(contenders, Rules(max_winners_per_coldkey=2)) == ("a1", "a2", "b")
+    assert choose_winners(contenders, Rules(max_winners_per_coldkey=2), SEED) == ("a1", "a2", "b")
 
 
-def test_ties_go_by_time_then_hotkey() -> None:
-    contenders = [contender("b", 5, minutes=1), contender("a", 5, minutes=1), contender("c", 5)]
-    assert [c.hotkey for c in standing_order(contenders)] == ["c", "a", "b"]
+def test_ties_go_by_lot_of_the_coldkey_and_then_of_the_hotkey() -> None:
+    tied = [contender(name, 5, coldkey) for name, coldkey in (("a", "X"), ("b", "Y"), ("c", "X"))]
+    order = standing_order([*tied, contender("better", 6)], SEED)
+    assert order[0].hotkey == "better"
+    lots = {name: sha256_hex(f"{SEED}:{name}") for name in "abcXY"}
+    assert order[1:] == sorted(tied, key=lambda c: (lots[c.coldkey], lots[c.hotkey]))
+    assert standing_order(tied[::-1], SEED) == order[1:]
+
+
+def test_more_hotkeys_are_not_more_lots() -> None:
+    """Of two that are always equal each is first about half of the time, five hotkeys or one."""
+    tied = [contender("one", 5), *(contender(f"of five {n}", 5, "five") for n in range(5))]
+    first = [choose_winners(tied, Rules(), f"seed {n}")[0] for n in range(400)]
+    assert 160 < first.count(Hotkey("one")) < 240
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_fewer_than_three_contenders(count: int) -> None:
     contenders = [contender(f"m{n}", 10 - n) for n in range(count)]
-    assert len(choose_winners(contenders, Rules())) == count
+    assert len(choose_winners(contenders, Rules(), SEED)) == count

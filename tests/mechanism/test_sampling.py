@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import polars as pl
@@ -37,11 +36,11 @@ def test_the_seed_is_the_blocks_and_the_epochs() -> None:
     assert validation_seed("0x" + "5a" * 32, EPOCH.next().id) != SEED
 
 
-def standing(name: str, preliminary: int, minutes: int = 0) -> Standing:
+def standing(name: str, preliminary: int) -> Standing:
     return Standing(
         hotkey=Hotkey(name),
         coldkey=Coldkey(f"cold {name}"),
-        time=EPOCH.grace_end + timedelta(minutes=minutes),
+        time=EPOCH.start,
         speed=Ppm(0),
         completeness=Ppm(0),
         volume=Ppm(0),
@@ -49,13 +48,17 @@ def standing(name: str, preliminary: int, minutes: int = 0) -> Standing:
     )
 
 
+def lot(name: str) -> str:
+    return sha256_hex(f"{SEED}:{name}")
+
+
 @given(st.integers(0, 30), st.integers(0, 8), st.integers(0, 8), st.randoms())
 def test_three_groups_that_do_not_overlap(count: int, top: int, at_random: int, rng: Any) -> None:
     rules = Rules(deep_validation_top=top, random_deep_validations=at_random)
-    standings = [standing(f"m{n:02d}", 1_000 * (n // 2), n % 3) for n in range(count)]
+    standings = [standing(f"m{n:02d}", 1_000 * (n // 2)) for n in range(count)]
     rng.shuffle(standings)
     chosen = choose(standings, new_assignment(rules=rules), SEED)
-    order = [s.hotkey for s in sorted(standings, key=lambda s: (-s.preliminary, s.time, s.hotkey))]
+    order = [s.hotkey for s in sorted(standings, key=lambda s: (-s.preliminary, lot(s.coldkey)))]
     assert chosen.candidates + chosen.reserves == tuple(order[: top + 3])
     assert len(chosen.candidates) == min(top, count)
     rest = set(order[top + 3 :])
@@ -63,8 +66,7 @@ def test_three_groups_that_do_not_overlap(count: int, top: int, at_random: int, 
     assert chosen.unseen == len(rest)
     assert set(chosen.random) <= rest
     left = rest - set(chosen.random)
-    hashes = {h: sha256_hex(f"{SEED}:cold {h}") for h in rest}
-    assert all(hashes[c] < hashes[o] for c in chosen.random for o in left)
+    assert all(lot(f"cold {c}") < lot(f"cold {o}") for c in chosen.random for o in left)
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.integers(1, 4))
@@ -80,17 +82,22 @@ def test_the_lot_is_drawn_by_coldkey(coldkeys: list[int], at_random: int) -> Non
     seen = {of[h] for h in chosen.candidates + chosen.reserves}
     unseen = set(of.values()) - seen
     assert chosen.unseen == len(unseen)
-    order = sorted(unseen, key=lambda c: sha256_hex(f"{SEED}:{c}"))
+    order = sorted(unseen, key=lot)
     assert [of[h] for h in chosen.random] == order[:at_random]
     for drawn in chosen.random:
         own = [h for h in of if of[h] == of[drawn]]
-        assert drawn == min(own, key=lambda h: sha256_hex(f"{SEED}:{h}"))
+        assert drawn == min(own, key=lot)
 
 
-def test_ties_go_by_time_then_hotkey() -> None:
-    standings = [standing("c", 5), standing("b", 5, 1), standing("a", 5, 1), standing("d", 6, 9)]
-    chosen = choose(standings, new_assignment(), SEED)
-    assert chosen.candidates == ("d", "c", "a", "b")
+def test_ties_go_by_lot_of_the_coldkey_and_then_of_the_hotkey() -> None:
+    tied = [
+        replace(standing(name, 5), coldkey=Coldkey(coldkey))
+        for name, coldkey in (("a", "X"), ("b", "Y"), ("c", "X"))
+    ]
+    rules = Rules(max_winners_per_coldkey=2)
+    chosen = choose([*tied, standing("d", 6)], new_assignment(rules=rules), SEED)
+    order = sorted(tied, key=lambda s: (lot(s.coldkey), lot(s.hotkey)))
+    assert chosen.candidates == ("d", *(s.hotkey for s in order))
 
 
 @pytest.mark.parametrize(
@@ -128,32 +135,108 @@ def home(number: int, **changes: Any) -> dict[str, Any]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 3), max_size=150), st.integers(0, 100))
-def test_half_by_hash_and_half_by_suspicion(suspicion: list[int], percentage: int) -> None:
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), max_size=150), st.integers(0, 100))
+def test_half_by_hash_and_half_by_suspicion(marked: list[tuple[int, int]], percentage: int) -> None:
+    suspicion, as_full = [points for points, _ in marked], [count for _, count in marked]
     kept = frame([home(n) for n in range(len(suspicion))])
     sampled = sample_rows(
-        hotkey=Hotkey("m"),
         kept=kept,
-        suspicions=pl.Series(suspicion, dtype=pl.Int64),
+        marks=pl.DataFrame({"suspicion": suspicion, "as_full": as_full}, strict=False),
         percentage=percentage,
         seed=SEED,
     )
     size = sample_size(len(suspicion), percentage)
     indices = [index for index, _, _ in sampled]
     assert len(set(indices)) == len(indices) == size
-    hashes = [sha256_hex(f"{SEED}:m:p:{n}") for n in range(len(suspicion))]
+    hashes = [sha256_hex(f"{SEED}:p:{n}") for n in range(len(suspicion))]
     assert all(s == (i, f"p:{i}", suspicion[i]) for s, i in zip(sampled, indices, strict=True))
     first = -(-size // 2)
     by_hash = sorted(range(len(suspicion)), key=lambda i: hashes[i])
     assert indices[:first] == by_hash[:first]
+    second = first + -(-(size - first) // 2)
     by_suspicion = sorted(by_hash[first:], key=lambda i: (-suspicion[i], hashes[i]))
-    assert indices[first:] == by_suspicion[: size - first]
+    assert indices[first:second] == by_suspicion[: second - first]
+    left = set(range(len(suspicion))) - set(indices[:second])
+    by_fields = sorted(left, key=lambda i: (as_full[i], hashes[i]))
+    assert indices[second:] == by_fields[: size - second]
+
+
+def test_miners_with_the_same_rows_are_asked_the_same() -> None:
+    rows = [home(n, sale_price=100_000 + n, living_area_sqft=1_000) for n in range(300)]
+    kept = {Hotkey(name): frame(rows) for name in "ab"}
+    marks = Market(kept, {h: Coldkey(h) for h in kept}).marks(list(kept.values()))
+    samples = [
+        sample_rows(kept=of_one, marks=its, percentage=5, seed=SEED)
+        for of_one, its in zip(kept.values(), marks, strict=True)
+    ]
+    assert samples[0] == samples[1]
+    assert len(samples[0]) == 15
+
+
+def as_full(mine: list[dict[str, Any]], *others: tuple[str, list[dict[str, Any]]]) -> list[int]:
+    kept = {Hotkey("mine"): frame(mine)}
+    kept |= {Hotkey(f"m{n}"): frame(rows) for n, (_, rows) in enumerate(others)}
+    coldkeys = {Hotkey("mine"): Coldkey("A")}
+    coldkeys |= {Hotkey(f"m{n}"): Coldkey(c) for n, (c, _) in enumerate(others)}
+    return Market(kept, coldkeys).marks([kept[Hotkey("mine")]])[0]["as_full"].to_list()
+
+
+def test_how_many_coldkeys_have_as_many_fields_of_a_listing() -> None:
+    mine = [home(n, filled=9) for n in range(5)]
+    others = [
+        # 0 as full, 1 fuller, 2 less; nobody has 4.
+        ("B", [home(0, filled=9), home(1, filled=16), home(2, filled=8), home(3, filled=9)]),
+        # A coldkey counts once, with the fullest that one of its hotkeys has.
+        ("C", [home(3, filled=9), home(0, filled=0)]),
+        ("C", [home(3, filled=12), home(2, filled=9)]),
+        # Nor do more hotkeys of one's own vouch for it.
+        ("A", [home(4, filled=16), home(0, filled=9)]),
+    ]
+    assert as_full(mine, *others) == [2, 2, 2, 3, 1]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.dictionaries(st.integers(0, 8), st.integers(0, 16))),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_coldkeys_with_as_many_fields_are_counted_as_one_by_one(
+    miners: list[tuple[int, dict[int, int]]],
+) -> None:
+    kept = {
+        Hotkey(f"m{place}"): frame([home(n, filled=count) for n, count in sorted(rows.items())])
+        for place, (_, rows) in enumerate(miners)
+    }
+    coldkeys = {Hotkey(f"m{n}"): Coldkey(f"c{c}") for n, (c, _) in enumerate(miners)}
+    found = Market(kept, coldkeys).marks(list(kept.values()))
+    for (_, rows), marks in zip(miners, found, strict=True):
+        expected = [
+            len({c for c, theirs in miners if theirs.get(n, -1) >= count})
+            for n, count in sorted(rows.items())
+        ]
+        assert marks["as_full"].to_list() == expected
+
+
+def test_what_only_one_has_filled_is_looked_at() -> None:
+    """A guess in one home of a hundred, among homes whose prices are odd enough to be suspicious:
+    all of them are in the sample."""
+    rows = [
+        home(n, filled=10, sale_price=(3 if n % 9 == 0 else 1) * 100_000 + n, living_area_sqft=900)
+        for n in range(1_000)
+    ]
+    guessed = [row | {"filled": 16} if n in (5, 50, 500) else row for n, row in enumerate(rows)]
+    kept = {Hotkey("honest"): frame(rows), Hotkey("guesses"): frame(guessed)}
+    [marks] = Market(kept, {h: Coldkey(h) for h in kept}).marks([kept[Hotkey("guesses")]])
+    sampled = sample_rows(kept=kept[Hotkey("guesses")], marks=marks, percentage=5, seed=SEED)
+    assert {5, 50, 500} <= {index for index, _, _ in sampled}
 
 
 def suspicions(mine: list[dict[str, Any]], *others: list[dict[str, Any]]) -> list[int]:
     kept = {Hotkey(f"m{n}"): frame(rows) for n, rows in enumerate((mine, *others))}
     market = Market(kept, {h: Coldkey(f"cold {h}") for h in kept})
-    return market.suspicions([kept[Hotkey("m0")]])[0].to_list()
+    return market.marks([kept[Hotkey("m0")]])[0]["suspicion"].to_list()
 
 
 def test_a_row_that_nobody_else_reported() -> None:
@@ -233,14 +316,14 @@ def test_what_others_reported() -> None:
 def test_a_market_of_nobody() -> None:
     market = Market({}, {})
     assert market.covering("15213") == set()
-    assert market.suspicions([frame([])])[0].to_list() == []
+    assert market.marks([frame([])])[0].height == 0
 
 
 def test_a_market_takes_the_rows_of_quick_validation() -> None:
     made = submission(5)
     kept = {made.hotkey: made.examine().kept}
-    [suspicions] = Market(kept, {made.hotkey: Coldkey("c")}).suspicions([kept[made.hotkey]])
-    assert suspicions.sum() == 5
+    [marks] = Market(kept, {made.hotkey: Coldkey("c")}).marks([kept[made.hotkey]])
+    assert marks["suspicion"].sum() == 5
     assert listing(1)["listing_id"] in kept[made.hotkey]["listing_id"]
 
 
@@ -259,9 +342,9 @@ def test_removing_a_validator_changes_only_the_rows_it_had(
     gone = data.draw(st.sampled_from(sorted(validators)))
     order = data.draw(st.permutations(sorted(validators)))
     for listing_id in ids:
-        before = assign_checks(Hotkey("m"), listing_id, order, replicas, SEED)
+        before = assign_checks(listing_id, order, replicas, SEED)
         assert len(set(before)) == len(before) == min(replicas, len(validators))
-        after = assign_checks(Hotkey("m"), listing_id, sorted(validators - {gone}), replicas, SEED)
+        after = assign_checks(listing_id, sorted(validators - {gone}), replicas, SEED)
         if gone in before:
             assert set(before) - {gone} <= set(after)
         else:
@@ -271,7 +354,7 @@ def test_removing_a_validator_changes_only_the_rows_it_had(
 def test_the_load_is_shared() -> None:
     loads: Counter[Hotkey] = Counter()
     for n in range(1_000):
-        loads.update(assign_checks(Hotkey("m"), f"p:{n}", VALIDATORS, 3, SEED))
+        loads.update(assign_checks(f"p:{n}", VALIDATORS, 3, SEED))
     # 1,000 rows × 3 validators of 6: 500 each, within five standard deviations (√250 = 16).
     assert sum(loads.values()) == 3_000
     assert all(420 < load < 580 for load in loads.values())

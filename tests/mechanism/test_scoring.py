@@ -7,18 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sn46.mechanism.names import PPM, Hotkey, Ppm
+from sn46.mechanism.rules import Rules
 from sn46.mechanism.scoring import CheckCounts, blend, quality_score, speed_scores
 
 from .builders import EPOCH
 
-GRACE = EPOCH.grace_end  # 16:15
+GRACE = Rules().grace_end(EPOCH)  # 18:00
 minutes = st.integers(0, 240).map(lambda m: EPOCH.start + timedelta(minutes=m))
 times = st.dictionaries(st.integers(0, 300).map(lambda n: Hotkey(f"m{n}")), minutes, max_size=40)
 ppm = st.integers(0, PPM).map(Ppm)
 
 
 def ranks(**at: timedelta) -> dict[str, int]:
-    found = speed_scores({Hotkey(k): GRACE + v for k, v in at.items()}, EPOCH)
+    found = speed_scores({Hotkey(k): GRACE + v for k, v in at.items()}, GRACE)
     return {str(k): int(v) for k, v in found.items()}
 
 
@@ -33,8 +34,8 @@ def test_equal_times_share_a_rank_and_the_next_counts_them_all() -> None:
 
 
 def test_the_grace_makes_all_of_its_uploads_simultaneous() -> None:
-    quarter = timedelta(minutes=15)
-    assert ranks(first=-quarter, last=timedelta(0), after=timedelta(microseconds=1)) == {
+    half = timedelta(hours=2)
+    assert ranks(first=-half, last=timedelta(0), after=timedelta(microseconds=1)) == {
         "first": 1_000_000,
         "last": 1_000_000,
         "after": 900_000,  # rank 3
@@ -50,12 +51,12 @@ def test_from_the_21st_rank_on_speed_is_nothing() -> None:
 
 @given(times)
 def test_speed_falls_with_time_only(at: dict[Hotkey, datetime]) -> None:
-    found = speed_scores(at, EPOCH)
+    found = speed_scores(at, GRACE)
     assert found.keys() == at.keys()
     for one, time in at.items():
         faster = sum(max(other, GRACE) < max(time, GRACE) for other in at.values())
         assert found[one] == max(0, PPM - 50_000 * faster)
-    assert speed_scores(dict(reversed(at.items())), EPOCH) == found
+    assert speed_scores(dict(reversed(at.items())), GRACE) == found
 
 
 @pytest.mark.parametrize(
@@ -86,8 +87,22 @@ def test_quality() -> None:
     # 437,500 × 800,000 // 10^6 = 350,000; 999,999 × 999,999 // 10^6 = 999,998.
     assert quality_score(Ppm(437_500), Ppm(800_000), Ppm(PPM)) == 350_000
     assert quality_score(Ppm(999_999), Ppm(999_999), Ppm(PPM)) == 999_998
-    # Of 16 fields of 16 the source shows 10: 10^6 × 625,000 // 10^6 × 800,000 // 10^6.
-    assert quality_score(Ppm(PPM), Ppm(800_000), Ppm(625_000)) == 500_000
+    # Of 16 fields of 16 the source shows 10, and each of the other 6 takes one of these away:
+    # 10^6 × (2 × 625,000 − 10^6) // 10^6 × 800,000 // 10^6.
+    assert quality_score(Ppm(PPM), Ppm(800_000), Ppm(625_000)) == 200_000
+    assert quality_score(Ppm(PPM), Ppm(PPM), Ppm(500_000)) == 0
+    assert quality_score(Ppm(PPM), Ppm(PPM), Ppm(0)) == 0
+
+
+@given(st.integers(1, 16), st.integers(0, 16), ppm)
+def test_what_the_source_does_not_show_is_better_left_out(
+    shown: int, guessed: int, accuracy: Ppm
+) -> None:
+    """Where so many fields are shown, filling any of the others is worth nothing more."""
+    filled = min(shown + guessed, 16)
+    share = CheckCounts(fields_filled=filled, fields_shown=shown).shown
+    honest = quality_score(Ppm(shown * PPM // 16), accuracy, Ppm(PPM))
+    assert quality_score(Ppm(filled * PPM // 16), accuracy, share) <= honest
 
 
 def test_the_share_of_filled_fields_that_the_source_shows() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -169,7 +170,10 @@ async def test_a_staggered_upload_stays_within_the_grace(competition: Competitio
     epoch = assignment.epoch
     moments = {Staggered(f"5Miner{n}")(assignment) for n in range(50)}
     assert len(moments) == 50
-    assert all(epoch.start <= moment < epoch.grace_end for moment in moments)
+    assert all(epoch.start <= moment < epoch.start + epoch.length / 16 for moment in moments)
+    short = replace(assignment, rules=replace(assignment.rules, grace_percent=1))
+    ends = short.rules.grace_end(epoch)
+    assert all(epoch.start <= Staggered(f"5Miner{n}")(short) < ends for n in range(50))
 
 
 def _prefix(competition: Competition) -> str:

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -120,6 +121,37 @@ async def test_verdicts(check: Checker, homes: list[dict[str, Any]]) -> None:
     ]
     assert "sale_price" in found[homes[1]["listing_id"]].detail
     assert "No adapter for the source 'nowhere'" in found["nowhere:1"].detail
+
+
+async def test_a_listing_is_asked_for_once_for_all_miners(
+    check: Checker, homes: list[dict[str, Any]], portal_url: str, address: str
+) -> None:
+    def rows(miner: str, **changes: Any) -> list[Row]:
+        found = [row_of(home, **changes) for home in homes[:3]]
+        return [(replace(sampled, miner=Hotkey(miner)), row) for sampled, row in found]
+
+    honest, other, wrong = rows("a"), rows("b"), rows("c", sale_price=1)
+    found = await check(*(row for three in zip(honest, other, wrong, strict=True) for row in three))
+    assert await asked(portal_url, address) == 3
+    assert len(found) == 9
+    verdicts = {(c.miner, c.listing_id): c.verdict for c in found}
+    for home in homes[:3]:
+        assert verdicts["a", home["listing_id"]] == Verdict.CONFIRMED
+        assert verdicts["b", home["listing_id"]] == Verdict.CONFIRMED
+        assert verdicts["c", home["listing_id"]] == Verdict.CONTRADICTED
+
+
+async def test_what_the_source_refuses_is_refused_to_all_alike(
+    check: Checker, homes: list[dict[str, Any]], refusing_portal: str
+) -> None:
+    sampled, row = row_of(homes[0])
+    twice = [(replace(sampled, miner=Hotkey(miner)), row) for miner in "ab"]
+    found = await check(*twice, url=refusing_portal)
+    assert [(c.miner, c.verdict) for c in found] == [
+        ("a", Verdict.INCONCLUSIVE),
+        ("b", Verdict.INCONCLUSIVE),
+    ]
+    assert found[0].detail == found[1].detail
 
 
 async def test_what_was_fetched_is_used_for_a_day(

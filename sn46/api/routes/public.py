@@ -1,5 +1,6 @@
 """What anyone may read: how the competition stands."""
 
+import json
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -20,7 +21,9 @@ from sn46.api.problems import Problem
 from sn46.api.records import EpochFigures, StoredEpoch
 from sn46.api.services import Services, services_of
 from sn46.mechanism.epochs import Epoch
+from sn46.mechanism.errors import AssignmentError
 from sn46.mechanism.names import ZipCode
+from sn46.mechanism.rules import Rules
 from sn46.mechanism.times import format_time
 
 router = APIRouter(tags=["public"])
@@ -57,7 +60,7 @@ async def stats(request: Request) -> dict[str, Any]:
     return {
         "now": format_time(now),
         "current_epoch": None if stored is None else _current_json(stored, now),
-        "timing": _timing_json(epoch, now),
+        "timing": _timing_json(epoch, _rules(services, stored)),
         "coverage": await records.coverage(now, now - timedelta(days=_COVERAGE_DAYS)),
         "tiers": {} if stored is None else await records.tiers(stored.epoch_id),
         "participation": await _participation(services, epoch),
@@ -211,10 +214,21 @@ def _current_json(stored: StoredEpoch, now: datetime) -> dict[str, Any]:
     }
 
 
-def _timing_json(epoch: Epoch, now: datetime) -> dict[str, Any]:
+def _rules(services: Services, stored: StoredEpoch | None) -> Rules:
+    """Of the epoch, or, where none is stored or another version of this program drew it, of the
+    settings."""
+    if stored is not None:
+        try:
+            return Rules.from_json(json.loads(stored.document)["rules"])
+        except AssignmentError:
+            pass
+    return services.settings.rules()
+
+
+def _timing_json(epoch: Epoch, rules: Rules) -> dict[str, Any]:
     return {
         "epoch_seconds": epoch.seconds,
-        "grace_end": format_time(epoch.grace_end),
+        "grace_end": format_time(rules.grace_end(epoch)),
         "submission_deadline": format_time(epoch.end),
         "next_draw_at": format_time(epoch.next().draw_at),
         "next_epoch_id": epoch.next().id,

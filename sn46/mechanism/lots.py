@@ -1,0 +1,18 @@
+"""Lots: an order that nobody could know, or work towards, while uploads were open.
+
+They follow from ``validation_seed``, and so from a block after the deadline (mechanism 7).
+"""
+
+from sn46.mechanism.canonical import sha256_hex
+from sn46.mechanism.names import Coldkey, Hotkey
+
+
+def lot_of(seed: str, name: str) -> str:
+    """hash(``{validation_seed}:{name}``); the smallest is drawn first."""
+    return sha256_hex(f"{seed}:{name}")
+
+
+def tie_order(seed: str, coldkey: Coldkey, hotkey: Hotkey) -> tuple[str, str]:
+    """In which order those with the same score stand (docs/decisions/0062): by their coldkeys'
+    lots, so that more hotkeys are not more lots, then by their own."""
+    return lot_of(seed, coldkey), lot_of(seed, hotkey)
