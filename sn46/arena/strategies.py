@@ -266,10 +266,9 @@ def _filled_in(share: float) -> Callable[[Turn, ZipCode, pl.DataFrame], pl.DataF
 
     def spoil(turn: Turn, zipcode: ZipCode, rows: pl.DataFrame) -> pl.DataFrame:
         lacking = pl.sum_horizontal(pl.col(name).is_null() for name in cheating.UNPROVABLE)
-        order = rows.with_row_index("place").sort(lacking, "place", descending=[True, False])
+        order = rows.sort(lacking, descending=True, maintain_order=True)
         count = round(order.height * share)
-        done = cheating.filled(order[:count].drop("place"), cheating.UNPROVABLE)
-        return pl.concat([done, order[count:].drop("place")])
+        return pl.concat([cheating.filled(order[:count], cheating.UNPROVABLE), order[count:]])
 
     return spoil
 

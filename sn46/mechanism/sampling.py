@@ -307,11 +307,11 @@ def sample_rows(
 ) -> list[tuple[int, str, int]]:
     """Which of a miner's kept rows are checked, as (index, listing_id, suspicion).
 
-    Half of them (rounded up) are those with the smallest hash(``{seed}:{listing_id}``); of the
-    other half, half (rounded up) the most suspicious of the remaining rows, and the rest those of
-    what then remains of which the fewest coldkeys have as many fields filled; ties by the same
-    hash. The miner is not in the hash, so that who uploads the same is asked the same
-    (docs/decisions/0063 and 0064).
+    Half of them (rounded up) are those with the smallest hash(``{seed}:{listing_id}``). Up to half
+    of the others (rounded down) are rows of which fewer than half as many coldkeys as is usual in
+    the submission (the median, of two the lower) have as many fields filled, the fewest first. The
+    rest are the most suspicious of what remains. Ties go by the same hash. The miner is not in the
+    hash, so that who uploads the same is asked the same (docs/decisions/0063 and 0064).
     """
     size = sample_size(kept.height, percentage)
     ids: list[str] = kept["listing_id"].to_list()
@@ -323,15 +323,18 @@ def sample_rows(
         for index, listing_id in enumerate(ids)
     ]
     chosen = nsmallest((size + 1) // 2, ranked)
+    taken = {index for _, _, index in chosen}
 
-    def add(count: int, order: Callable[[int], int]) -> None:
-        taken = {index for _, _, index in chosen}
-        others = (one for one in ranked if one[2] not in taken)
-        chosen.extend(nsmallest(count, others, key=lambda one: (order(one[2]), one)))
+    def add(count: int, candidates: Iterable[int], order: Callable[[int], int]) -> None:
+        rows = (ranked[index] for index in candidates if index not in taken)
+        added = nsmallest(count, rows, key=lambda one: (order(one[2]), one))
+        chosen.extend(added)
+        taken.update(index for _, _, index in added)
 
-    left = size - len(chosen)
-    add((left + 1) // 2, lambda index: -suspicion[index])
-    add(left // 2, as_full.__getitem__)
+    usual = sorted(as_full)[(len(as_full) - 1) // 2] if as_full else 0
+    unshared = [index for index, count in enumerate(as_full) if 2 * count < usual]
+    add((size - len(chosen)) // 2, unshared, as_full.__getitem__)
+    add(size - len(chosen), range(len(ids)), lambda index: -suspicion[index])
     return [(index, listing_id, suspicion[index]) for _, listing_id, index in chosen]
 
 

@@ -53,7 +53,7 @@ def test_what_supposes_a_fault_is_shown_apart_and_counts_as_no_cheat(
 ) -> None:
     # A copier's rows are true; what keeps it from them is the store's isolation alone.
     page = tmp_path / "page.md"
-    asked = ["arena", "--epochs", "4", "--only", "copier", "--only", "padding", "--jobs", "1"]
+    asked = ["arena", "--epochs", "8", "--only", "copier", "--only", "padding", "--jobs", "1"]
     assert main([*asked, "--page", str(page)]) == 0
     said = capsys.readouterr().out
     assert "If the isolation of folders failed" in said

@@ -106,7 +106,7 @@ def test_the_page_compares_an_archive_with_more_machines() -> None:
     played = run("a seed", 2, chosen(names), rules=early)
     page = write_page(played)
     fast = played.tallies["honest-fast"]
-    text = "For comparison, honest-fast (scrapes everything with so many machines"
+    text = "For comparison, honest-fast (scrapes everything in 15 minutes"
     assert page.count(text) == sum(s.earns_more for s in played.cheats()) > 0
     assert f"of the requests and earned {fmean(fast.earned):,.0f}; archive" in page
     difference = fmean(played.tallies["archive"].earned) - fmean(fast.earned)

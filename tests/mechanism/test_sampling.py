@@ -153,12 +153,14 @@ def test_half_by_hash_and_half_by_suspicion(marked: list[tuple[int, int]], perce
     first = -(-size // 2)
     by_hash = sorted(range(len(suspicion)), key=lambda i: hashes[i])
     assert indices[:first] == by_hash[:first]
-    second = first + -(-(size - first) // 2)
-    by_suspicion = sorted(by_hash[first:], key=lambda i: (-suspicion[i], hashes[i]))
-    assert indices[first:second] == by_suspicion[: second - first]
+    usual = sorted(as_full)[(len(as_full) - 1) // 2] if as_full else 0
+    unshared = [i for i in by_hash[first:] if 2 * as_full[i] < usual]
+    unshared = sorted(unshared, key=lambda i: (as_full[i], hashes[i]))[: (size - first) // 2]
+    second = first + len(unshared)
+    assert indices[first:second] == unshared
     left = set(range(len(suspicion))) - set(indices[:second])
-    by_fields = sorted(left, key=lambda i: (as_full[i], hashes[i]))
-    assert indices[second:] == by_fields[: size - second]
+    by_suspicion = sorted(left, key=lambda i: (-suspicion[i], hashes[i]))
+    assert indices[second:] == by_suspicion[: size - second]
 
 
 def test_miners_with_the_same_rows_are_asked_the_same() -> None:
@@ -227,7 +229,8 @@ def test_what_only_one_has_filled_is_looked_at() -> None:
         for n in range(1_000)
     ]
     guessed = [row | {"filled": 16} if n in (5, 50, 500) else row for n, row in enumerate(rows)]
-    kept = {Hotkey("honest"): frame(rows), Hotkey("guesses"): frame(guessed)}
+    kept = {Hotkey(f"honest {n}"): frame(rows) for n in range(2)}
+    kept |= {Hotkey("guesses"): frame(guessed)}
     [marks] = Market(kept, {h: Coldkey(h) for h in kept}).marks([kept[Hotkey("guesses")]])
     sampled = sample_rows(kept=kept[Hotkey("guesses")], marks=marks, percentage=5, seed=SEED)
     assert {5, 50, 500} <= {index for index, _, _ in sampled}

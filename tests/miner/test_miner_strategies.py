@@ -91,9 +91,9 @@ async def test_back_dating_gains_nothing(competition: Competition) -> None:
     assignment = await competition.assignment()
     net = competition.net
     async with competition.miner(strategy="back-dated") as miner:
-        middle = assignment.epoch.start + assignment.epoch.length / 2
-        assert pipeline_of("back-dated").manifest_at(assignment, net.clock.now()) == middle
-        net.clock.advance_to(max(net.clock.now(), middle))
+        late = pipeline_of("back-dated").manifest_at(assignment, net.clock.now())
+        assert assignment.rules.grace_end(assignment.epoch) < late < assignment.epoch.end
+        net.clock.advance_to(max(net.clock.now(), late))
         before = real_now()
         await miner.mine(assignment)
     judged = await competition.judged(assignment)

@@ -114,7 +114,8 @@ def submitted(
 
 
 def all_submissions(assignment: Assignment) -> list[Submission]:
-    """ann, bob and cid are honest, each later than the one before; dan has half of it."""
+    """ann, bob and cid are honest, each later than the one before, and all after the grace; dan has
+    half of it."""
     truth = {zipcode: homes(zipcode, 1_000 * n, 100) for n, zipcode in enumerate(ZIPS, 1)}
     false = {z: [r | {"sale_price": r["sale_price"] * 2} for r in truth[z]] for z in ZIPS}
     invented = {z: truth[z][:70] + homes(z, INVENTED + 100 * n, 30) for n, z in enumerate(ZIPS)}
@@ -123,10 +124,10 @@ def all_submissions(assignment: Assignment) -> list[Submission]:
         for z in ZIPS
     }
     good = {
-        "ann": (truth, 20),
-        "bob": (truth, 30),
-        "cid": (truth, 40),
-        "dan": ({z: truth[z][:50] for z in ZIPS}, 50),
+        "ann": (truth, 140),
+        "bob": (truth, 150),
+        "cid": (truth, 160),
+        "dan": ({z: truth[z][:50] for z in ZIPS}, 170),
         "fabricator": (false, 5),
         "inventor": (invented, 6),
         "padder": (padded, 7),

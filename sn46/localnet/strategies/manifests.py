@@ -52,8 +52,10 @@ def back_dated(
 
 
 def at_leisure(assignment: Assignment, ready: datetime) -> datetime:
-    """In the middle of the epoch."""
-    return assignment.epoch.start + assignment.epoch.length / 2
+    """Well after the grace."""
+    epoch = assignment.epoch
+    moment = assignment.rules.grace_end(epoch) + epoch.length / 16
+    return min(moment, epoch.end - epoch.length / 8)
 
 
 def after_the_deadline(assignment: Assignment, ready: datetime) -> datetime:

@@ -76,22 +76,22 @@ _ALL: Final = (
     StrategySpec(
         name="honest-fast",
         description="Scrapes all ZIPs of the assignment, ten at a time.",
-        earns="A place among the winners: complete, correct and early.",
+        earns="A place among the winners: complete, correct and within the grace.",
         honest=True,
         environment=_FAST,
     ),
     StrategySpec(
         name="honest",
         description="Scrapes all ZIPs of the assignment, six at a time.",
-        earns="A place among the winners where fewer than three do better.",
+        earns="The same: who is complete and correct within the grace is equal, and a lot decides.",
         honest=True,
         environment=_NORMAL,
     ),
     StrategySpec(
         name="honest-slow",
         description="Scrapes all ZIPs of the assignment, two at a time and slowly.",
-        earns="The same as the others but for speed, which costs it ranks; else it has a part of "
-        "the shared 5 %.",
+        earns="The same where it is done within the grace; after it speed costs it ranks, and "
+        "it has a part of the shared 5 %.",
         honest=True,
         environment=_SLOW,
     ),
