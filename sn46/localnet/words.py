@@ -73,7 +73,8 @@ def report_table(report: Mapping[str, Any], *, names: Mapping[Hotkey, str]) -> T
 
 
 def report_lines(report: Mapping[str, Any], *, names: Mapping[Hotkey, str]) -> list[Text]:
-    """A line for each reason of each miner, in the report's own words."""
+    """A line for each reason of each miner, in the report's own words, and one where a lot decided
+    between the first three."""
     miners: Mapping[str, Any] = report.get("miners") or {}
     lines = [
         _line(name, "submitted nothing before the deadline.")
@@ -85,6 +86,9 @@ def report_lines(report: Mapping[str, Any], *, names: Mapping[Hotkey, str]) -> l
         lines += [
             _line(who, _first_words(str(reason["detail"]))) for reason in entry.get("reasons") or []
         ]
+    scores = [entry.get("final") for entry in miners.values() if (entry.get("rank") or 9) <= 3]
+    if len(set(scores)) < len(scores):
+        lines.append(Text("  Who has the same score stands where a lot after the deadline put it."))
     return lines
 
 

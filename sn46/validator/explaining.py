@@ -99,8 +99,33 @@ def _result(found: Explained) -> str:
     places = sum(1 for m in found.judged.outcome.miners.values() if m.rank is not None)
     return (
         f"Place {miner.rank} of {places}: {_points(miner.final)} of 100 points, "
-        f"{_percent(miner.weight)} of the epoch's rewards."
+        f"{_percent(miner.weight)} of the epoch's rewards.{_tied(found)}"
     )
+
+
+def _tied(found: Explained) -> str:
+    """How many had the same score, with as much to compete for."""
+    miners = found.judged.outcome.miners
+    equal = [
+        hotkey
+        for hotkey, other in miners.items()
+        if other.rank is not None
+        and other.final == found.miner.final
+        and _in_line(other) == _in_line(found.miner)
+        and _is_told(other) == _is_told(found.miner)
+    ]
+    if len(equal) < 2:
+        return ""
+    others = "Another one" if len(equal) == 2 else f"{len(equal) - 1} others"
+    return f" {others} had the same score; a lot drawn after the deadline put them in order."
+
+
+def _in_line(miner: MinerOutcome) -> bool:
+    return miner.candidate or miner.reserve
+
+
+def _is_told(miner: MinerOutcome) -> bool:
+    return all(reason.code is not Code.TOO_FEW_CHECKS for reason in miner.reasons)
 
 
 def _unscored(found: Explained) -> Iterator[str]:

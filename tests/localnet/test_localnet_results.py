@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sn46.chain.weights import U16_MAX, to_ppm
 from sn46.localnet.results import weights_agree
 from sn46.localnet.status import Status, read_status
-from sn46.localnet.words import verdict
+from sn46.localnet.words import report_lines, verdict
 from sn46.mechanism.names import PPM, Hotkey
 
 
@@ -57,3 +57,14 @@ def test_a_status_of_either_form(tmp_path) -> None:
     assert read_status(miner) == Status("scraping", 2, 6, "80 homes, 1 ZIPs incomplete", "e")
     assert read_status(validator) == Status("checking", 3, 9, "", "e")
     assert read_status(broken) == read_status(tmp_path / "none") == Status()
+
+
+def test_a_lot_is_named_where_it_decided() -> None:
+    def said(*finals: int) -> str:
+        miners = {f"m{n}": {"rank": n, "final": final} for n, final in enumerate(finals, start=1)}
+        miners["out"] = {"rank": None, "final": 0}
+        return "\n".join(line.plain for line in report_lines({"miners": miners}, names={}))
+
+    assert "a lot after the deadline" in said(9, 9, 8)
+    assert said(9, 8, 7, 7, 7) == ""
+    assert said() == ""

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,21 @@ async def test_a_winner_sees_every_part_of_its_score(judged: Judged) -> None:
     parts, total = score.split(": ", 1)[1].split(";")[0].split(" = ")
     assert sum(float(part) for part in parts.split(" + ")) == pytest.approx(float(total))
     assert float(total) == pytest.approx(miner.final / 10_000)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_who_is_equal_is_told_that_a_lot_decided(judged: Judged) -> None:
+    assert "a lot" not in await told(judged, "bob")
+    miners = dict(judged.outcome.miners)
+    for name in ("bob", "cid"):
+        miners[hotkey(name)] = replace(miners[hotkey(name)], final=miners[hotkey("ann")].final)
+    # Who is not among those that compete has the same score for less.
+    miners[hotkey("dan")] = replace(
+        miners[hotkey("dan")], final=miners[hotkey("ann")].final, candidate=False, reserve=False
+    )
+    equal = replace(judged, outcome=replace(judged.outcome, miners=miners))
+    assert "2 others had the same score; a lot drawn after the deadline" in await told(equal, "ann")
+    assert "a lot" not in await told(equal, "dan")
 
 
 @pytest.mark.asyncio(loop_scope="module")
