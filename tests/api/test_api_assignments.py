@@ -1,14 +1,17 @@
 """Assignments over HTTP: who gets them, when, and in which bytes."""
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from apinet import Net, World, api_over, small_table
+from sqlalchemy import update
 
+from sn46.api import schema
 from sn46.client.api import ApiError
 from sn46.mechanism.assignment import read_assignment, seed_commitment, selection_seed
 from sn46.mechanism.draw import DrawHistory, draw_zipcodes
+from sn46.mechanism.times import parse_time
 
 CURRENT = "/api/v1/zipcode-assignments/current"
 
@@ -180,6 +183,34 @@ async def test_the_statistics(net: Net) -> None:
         == (stats["current_epoch"]["total_expected_listings"])
     )
     assert stats["draw_error"] is None
+
+
+async def test_the_end_of_the_grace_is_the_epochs_own(world: World) -> None:
+    async def told(net: Net) -> datetime:
+        stats = (await net.http.get("/api/v1/zipcode-assignments/stats")).json()
+        return parse_time(stats["timing"]["grace_end"])
+
+    async with api_over(world, grace_percent=25) as net:
+        await net.ready()
+        assert (await net.client("ann").current()).assignment.rules.grace_percent == 25
+        assert await told(net) == net.epoch.start + net.epoch.length / 4
+    # Another setting is for the epochs that are drawn with it.
+    async with api_over(world, grace_percent=75) as net:
+        await net.ready()
+        assert await told(net) == net.epoch.start + net.epoch.length / 4
+        # Drawn by a version with other rules, it has the setting's: nothing better is known.
+        stored = await net.services.epochs.current()
+        document = json.loads(stored.document)
+        document["rules"] = {"version": 2}
+        async with net.services.database.write() as connection:
+            await connection.execute(
+                update(schema.epochs)
+                .where(schema.epochs.c.epoch_id == net.epoch.id)
+                .values(document=json.dumps(document).encode())
+            )
+    async with api_over(world, grace_percent=75) as net:
+        await net.ready()
+        assert await told(net) == net.epoch.start + net.epoch.length * 3 / 4
 
 
 async def test_what_is_public_besides(net: Net) -> None:
