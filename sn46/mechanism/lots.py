@@ -13,6 +13,11 @@ def lot_of(seed: str, name: str) -> str:
 
 
 def tie_order(seed: str, coldkey: Coldkey, hotkey: Hotkey) -> tuple[str, str]:
-    """In which order those with the same score stand (docs/decisions/0062): by their coldkeys'
-    lots, so that more hotkeys are not more lots, then by their own."""
-    return lot_of(seed, coldkey), lot_of(seed, hotkey)
+    """In which order those with the same score stand (docs/decisions/0062): by
+    hash(``{validation_seed}:tie:{coldkey}``), so that more hotkeys are not more lots, then by
+    hash(``{validation_seed}:tie:{hotkey}``).
+
+    It is another lot than the one by which those that are checked are drawn: who just missed the
+    line would else be the last to be drawn.
+    """
+    return lot_of(seed, f"tie:{coldkey}"), lot_of(seed, f"tie:{hotkey}")

@@ -210,7 +210,7 @@ def test_ties_go_by_lot_of_the_coldkey_and_then_of_the_hotkey() -> None:
     tied = [contender(name, 5, coldkey) for name, coldkey in (("a", "X"), ("b", "Y"), ("c", "X"))]
     order = standing_order([*tied, contender("better", 6)], SEED)
     assert order[0].hotkey == "better"
-    lots = {name: sha256_hex(f"{SEED}:{name}") for name in "abcXY"}
+    lots = {name: sha256_hex(f"{SEED}:tie:{name}") for name in "abcXY"}
     assert order[1:] == sorted(tied, key=lambda c: (lots[c.coldkey], lots[c.hotkey]))
     assert standing_order(tied[::-1], SEED) == order[1:]
 

@@ -58,7 +58,9 @@ def test_three_groups_that_do_not_overlap(count: int, top: int, at_random: int, 
     standings = [standing(f"m{n:02d}", 1_000 * (n // 2)) for n in range(count)]
     rng.shuffle(standings)
     chosen = choose(standings, new_assignment(rules=rules), SEED)
-    order = [s.hotkey for s in sorted(standings, key=lambda s: (-s.preliminary, lot(s.coldkey)))]
+    order = [
+        s.hotkey for s in sorted(standings, key=lambda s: (-s.preliminary, lot(f"tie:{s.coldkey}")))
+    ]
     assert chosen.candidates + chosen.reserves == tuple(order[: top + 3])
     assert len(chosen.candidates) == min(top, count)
     rest = set(order[top + 3 :])
@@ -96,8 +98,22 @@ def test_ties_go_by_lot_of_the_coldkey_and_then_of_the_hotkey() -> None:
     ]
     rules = Rules(max_winners_per_coldkey=2)
     chosen = choose([*tied, standing("d", 6)], new_assignment(rules=rules), SEED)
-    order = sorted(tied, key=lambda s: (lot(s.coldkey), lot(s.hotkey)))
+    order = sorted(tied, key=lambda s: (lot(f"tie:{s.coldkey}"), lot(f"tie:{s.hotkey}")))
     assert chosen.candidates == ("d", *(s.hotkey for s in order))
+
+
+def test_equals_that_miss_the_line_are_drawn_as_often_as_the_others() -> None:
+    """Of forty equals nine are in line; the other 31 and 31 with less are drawn alike."""
+    standings = [standing(f"equal {n}", 9) for n in range(40)]
+    standings += [standing(f"less {n}", 1) for n in range(31)]
+    drawn = [
+        name.startswith("equal")
+        for n in range(300)
+        for name in choose(standings, new_assignment(), f"seed {n}").random
+    ]
+    assert len(drawn) == 900
+    # Half of them, within five standard deviations (√225 = 15).
+    assert 375 < sum(drawn) < 525
 
 
 @pytest.mark.parametrize(
