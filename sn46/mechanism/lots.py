@@ -21,3 +21,8 @@ def tie_order(seed: str, coldkey: Coldkey, hotkey: Hotkey) -> tuple[str, str]:
     line would else be the last to be drawn.
     """
     return lot_of(seed, f"tie:{coldkey}"), lot_of(seed, f"tie:{hotkey}")
+
+
+def reserve_order(seed: str, coldkey: Coldkey, hotkey: Hotkey) -> tuple[str, str]:
+    """The same for the drawing of reserves (docs/decisions/0065), with ``reserve:``."""
+    return lot_of(seed, f"reserve:{coldkey}"), lot_of(seed, f"reserve:{hotkey}")

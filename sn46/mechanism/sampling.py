@@ -21,10 +21,12 @@ import polars as pl
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.canonical import sha256_hex
 from sn46.mechanism.chainview import ChainView
-from sn46.mechanism.lots import lot_of, tie_order
+from sn46.mechanism.lots import lot_of, reserve_order, tie_order
 from sn46.mechanism.names import PPM, Coldkey, EpochId, Hotkey, Ppm
 
 RESERVES: Final = 3
+RESERVE_POOL: Final = 12
+"""Of so many that come after the candidates the reserves are drawn."""
 MAX_SAMPLE: Final = 50
 SUSPICIOUS_MADS: Final = 3
 
@@ -67,11 +69,13 @@ class Chosen:
 
 
 def choose(standings: Iterable[Standing], assignment: Assignment, seed: str) -> Chosen:
-    """Candidates by preliminary score, ties by lot; the next three as reserves; and by lot of the
-    coldkeys that have neither, each with the one of its hotkeys that is drawn.
+    """Candidates by preliminary score, ties by lot; three reserves by lot of the next twelve; and
+    by lot of the coldkeys that have neither, each with the one of its hotkeys that is drawn.
 
     Candidates and reserves of one coldkey are no more than the places that it can win: its other
-    hotkeys would only keep others from being candidates (docs/decisions/0044).
+    hotkeys would only keep others from being candidates (docs/decisions/0044). Reserves are drawn,
+    so that to keep all others out takes more than as many coldkeys as are in line
+    (docs/decisions/0065).
     """
     ordered = sorted(
         standings, key=lambda s: (-s.preliminary, tie_order(seed, s.coldkey, s.hotkey))
@@ -79,23 +83,27 @@ def choose(standings: Iterable[Standing], assignment: Assignment, seed: str) -> 
     top = assignment.rules.deep_validation_top
     most = assignment.rules.max_winners_per_coldkey
     of_coldkey: Counter[Coldkey] = Counter()
-    line: list[Hotkey] = []
+    line: list[Standing] = []
+    for standing in ordered:
+        if len(line) < top + RESERVE_POOL and of_coldkey[standing.coldkey] < most:
+            of_coldkey[standing.coldkey] += 1
+            line.append(standing)
+    candidates = line[:top]
+    reserves = sorted(line[top:], key=lambda s: reserve_order(seed, s.coldkey, s.hotkey))[:RESERVES]
+    in_line = {standing.hotkey for standing in (*candidates, *reserves)}
+    seen = {standing.coldkey for standing in (*candidates, *reserves)}
     rest: dict[Coldkey, list[Hotkey]] = {}
     for standing in ordered:
-        fits = len(line) < top + RESERVES and of_coldkey[standing.coldkey] < most
-        of_coldkey[standing.coldkey] += fits
-        if fits:
-            line.append(standing.hotkey)
-        else:
+        if standing.hotkey not in in_line:
             rest.setdefault(standing.coldkey, []).append(standing.hotkey)
 
     def by_lot(name: str) -> str:
         return lot_of(seed, name)
 
-    drawn = sorted((c for c in rest if not of_coldkey[c]), key=by_lot)
+    drawn = sorted(rest.keys() - seen, key=by_lot)
     return Chosen(
-        candidates=tuple(line[:top]),
-        reserves=tuple(line[top:]),
+        candidates=tuple(standing.hotkey for standing in candidates),
+        reserves=tuple(standing.hotkey for standing in reserves),
         random=tuple(
             min(rest[coldkey], key=by_lot)
             for coldkey in drawn[: assignment.rules.random_deep_validations]

@@ -276,20 +276,21 @@ def test_a_reserve_moves_up_and_a_random_check_can_disqualify() -> None:
     epoch = Epoch20(NINE, minutes=AT)
     chosen = epoch.plan.chosen
     assert chosen.candidates == tuple(hotkey(f"m{n:02d}") for n in range(6))
-    assert chosen.reserves == tuple(hotkey(f"m{n:02d}") for n in (6, 7, 8))
+    assert len(chosen.reserves) == 3
     assert len(chosen.random) == 3
     names = {hotkey(name): name for name in NINE}
+    fake_reserve, *reserves = (names[h] for h in chosen.reserves)
 
     def judge(row: SampledRow) -> Verdict:
-        fakes = (hotkey("m00"), hotkey("m06"), chosen.random[0])
+        fakes = (hotkey("m00"), hotkey(fake_reserve), chosen.random[0])
         return Verdict.MISIDENTIFIED if row.miner in fakes else Verdict.CONFIRMED
 
     outcome = epoch.conclude(judge)
-    for fake in ("m00", "m06", names[chosen.random[0]]):
+    for fake in ("m00", fake_reserve, names[chosen.random[0]]):
         assert of(outcome, fake).disqualified
         assert (of(outcome, fake).final, of(outcome, fake).weight) == (0, 0)
     # The reserves that stand compete, too.
-    for name in ("m07", "m08"):
+    for name in reserves:
         assert of(outcome, name).candidate
         assert of(outcome, name).reserve
     assert outcome.winners == (hotkey("m01"), hotkey("m02"), hotkey("m03"))
@@ -340,14 +341,15 @@ def test_where_nothing_of_any_drawn_one_was_confirmed_their_part_is_nobodys() ->
 
 
 def test_a_candidate_of_whom_nothing_was_confirmed_has_no_part_of_what_is_shared() -> None:
-    outcome = FIFTEEN.conclude(
-        each_as({hotkey("m04"): Verdict.INCONCLUSIVE, hotkey("m08"): Verdict.INCONCLUSIVE})
-    )
-    for name in ("m04", "m08"):
-        assert (of(outcome, name).weight, of(outcome, name).disqualified) == (0, False)
-        assert of(outcome, name).reasons[0].code == Code.NOTHING_CONFIRMED
+    reserve, *reserves = FIFTEEN.plan.chosen.reserves
+    untold = (hotkey("m04"), reserve)
+    outcome = FIFTEEN.conclude(each_as(dict.fromkeys(untold, Verdict.INCONCLUSIVE)))
+    for miner in untold:
+        assert (outcome.miners[miner].weight, outcome.miners[miner].disqualified) == (0, False)
+        assert outcome.miners[miner].reasons[0].code == Code.NOTHING_CONFIRMED
     # As where they were disqualified: 10 heads share, and nothing of it is lost.
-    assert [of(outcome, name).weight for name in ("m03", "m05", "m06", "m07")] == [5_000] * 4
+    others = (hotkey("m03"), hotkey("m05"), *reserves)
+    assert [outcome.miners[miner].weight for miner in others] == [5_000] * 4
     assert all(outcome.weights[h] == 10_000 for h in FIFTEEN.plan.chosen.random)
 
 
@@ -434,6 +436,20 @@ def test_those_who_claim_most_do_not_keep_others_from_the_places() -> None:
     assert set(epoch.plan.chosen.candidates) == {hotkey(name) for name in cheats}
     outcome = conclude(epoch.lined_up, epoch.plan, epoch.evidence(honest, shown=2))
     assert set(outcome.winners) == {hotkey(name) for name in honests}
+
+
+def test_as_many_as_are_in_line_do_not_keep_all_others_out() -> None:
+    """Nine claim more than all others; of the twelve after the candidates nine are honest."""
+    cheats = {f"c{n}": homes(start=100 * n, **FULL_OPTIONAL) for n in range(1, 10)}
+    shown = {"bedrooms": 3, "bathrooms": 2.0}
+    honests = {f"h{n}": homes(start=1_000 + 100 * n, **shown) for n in range(9)}
+    epoch = Epoch20({**cheats, **honests})
+    assert set(epoch.plan.chosen.candidates) < {hotkey(name) for name in cheats}
+    of_honest = {hotkey(name) for name in honests}
+    asked = of_honest & set(epoch.plan.chosen.reserves)
+    assert asked
+    outcome = conclude(epoch.lined_up, epoch.plan, epoch.evidence(honest, shown=2))
+    assert set(outcome.winners[: len(asked)]) == asked
 
 
 def test_a_fake_leaves_its_place_to_the_next_and_its_coldkey_nothing() -> None:

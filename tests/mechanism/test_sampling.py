@@ -61,9 +61,10 @@ def test_three_groups_that_do_not_overlap(count: int, top: int, at_random: int, 
     order = [
         s.hotkey for s in sorted(standings, key=lambda s: (-s.preliminary, lot(f"tie:{s.coldkey}")))
     ]
-    assert chosen.candidates + chosen.reserves == tuple(order[: top + 3])
-    assert len(chosen.candidates) == min(top, count)
-    rest = set(order[top + 3 :])
+    assert chosen.candidates == tuple(order[:top])
+    next_twelve = sorted(order[top : top + 12], key=lambda h: lot(f"reserve:cold {h}"))
+    assert chosen.reserves == tuple(next_twelve[:3])
+    rest = set(order) - {*chosen.candidates, *chosen.reserves}
     assert len(chosen.random) == min(at_random, len(rest))
     assert chosen.unseen == len(rest)
     assert set(chosen.random) <= rest
