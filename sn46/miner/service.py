@@ -1,7 +1,7 @@
 """The miner's loop: one submission an epoch, from assignment to manifest."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -13,6 +13,7 @@ from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.canonical import sha256_hex
 from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.errors import MechanismError
+from sn46.mechanism.names import ZipCode
 from sn46.mechanism.signing import Signer, address_of
 from sn46.mechanism.submission import ManifestFile
 from sn46.mechanism.times import format_time
@@ -22,7 +23,7 @@ from sn46.miner.delivery import Delivered, Delivery, DeliveryFailed
 from sn46.miner.desk import Desk
 from sn46.miner.pipeline import Pipeline
 from sn46.miner.progress import Phase, Progress
-from sn46.miner.spool import EpochSpool, Outcome, Spool, SpoolError
+from sn46.miner.spool import EpochSpool, Outcome, ScrapedZip, Spool, SpoolError
 from sn46.miner.words import summary_of
 
 LEAST_RESERVE: Final = timedelta(seconds=5)
@@ -42,7 +43,26 @@ class NothingToSubmit(Exception):
 def stop_scraping_at(epoch: Epoch) -> datetime:
     """When to submit what is there: a twentieth of the epoch, and 5 s at least, is kept for
     packing and uploading."""
-    return epoch.end - max(LEAST_RESERVE, epoch.length / 20)
+    return epoch.end - _reserve(epoch)
+
+
+def _reserve(epoch: Epoch) -> timedelta:
+    return max(LEAST_RESERVE, epoch.length / 20)
+
+
+def stop_within_grace_at(assignment: Assignment) -> datetime:
+    """When to submit what is there if it is most of it: from the end of the grace on each miner
+    that was earlier costs more than a twentieth of the volume is worth."""
+    epoch = assignment.epoch
+    return assignment.rules.grace_end(epoch) - _reserve(epoch)
+
+
+def has_most(assignment: Assignment, records: Mapping[ZipCode, ScrapedZip]) -> bool:
+    """Whether at least half of what counts for volume is there."""
+    limit = assignment.rules.source_result_limit
+    caps = {z.zipcode: min(z.expected_listings, limit) for z in assignment.zipcodes}
+    there = sum(min(r.rows, caps.get(zipcode, 0)) for zipcode, r in records.items())
+    return 2 * there >= sum(caps.values())
 
 
 class UploadMoment(Protocol):
@@ -262,9 +282,7 @@ class Miner:
         """
         self._progress.update(phase=Phase.SCRAPING)
         late = self._clock.now() >= stop_scraping_at(assignment.epoch)
-        await self._collector.collect(
-            assignment, self._pipeline.order(assignment), spool, stop_scraping_at(assignment.epoch)
-        )
+        await self._scrape(assignment, spool)
         self._progress.update(phase=Phase.PACKING)
         records = spool.scraped()
         self._tell_missing(assignment, spool)
@@ -277,6 +295,15 @@ class Miner:
         body = self._signed(assignment, files)
         spool.save_manifest(body)
         return body
+
+    async def _scrape(self, assignment: Assignment, spool: EpochSpool) -> None:
+        """Until all is there or given up, or the grace ends and most of it is there, or time is
+        up."""
+        order = self._pipeline.order(assignment)
+        for until in (stop_within_grace_at(assignment), stop_scraping_at(assignment.epoch)):
+            await self._collector.collect(assignment, order, spool, until)
+            if self._clock.now() < until or has_most(assignment, spool.scraped()):
+                return
 
     def _signed(self, assignment: Assignment, files: tuple[ManifestFile, ...]) -> bytes:
         """A signed manifest of finished files, made now."""

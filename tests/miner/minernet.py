@@ -54,9 +54,13 @@ FAST = PaceSettings(start=500, minimum=1, maximum=500)
 
 
 def roomy_epoch(now: datetime) -> Epoch:
-    """The epoch that has the most time left before miners stop scraping, of all that run now."""
+    """The epoch that has the most time left before miners stop scraping, of all that run now and
+    in which the grace, with what is kept of it for uploading, does not end within the next
+    minutes."""
     lengths = [seconds for seconds in range(600, 43_201, 60) if 86_400 % seconds == 0]
     epochs = [epoch_at(now, seconds) for seconds in lengths]
+    soon = timedelta(minutes=10)
+    epochs = [e for e in epochs if not -soon < now - (e.start + e.length * 0.45) < timedelta(0)]
     return max(epochs, key=lambda e: min(e.end - now - e.length / 20, timedelta(hours=1)))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,8 @@ from portal_process import CALM, portal
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.names import PPM
 from sn46.mechanism.submission import MAX_FILE_BYTES, miner_prefix
-from sn46.miner.service import Staggered
+from sn46.miner.service import Staggered, stop_within_grace_at
+from sn46.miner.spool import Outcome
 from sn46.store.base import UploadPolicy
 
 
@@ -178,3 +180,49 @@ async def test_a_staggered_upload_stays_within_the_grace(competition: Competitio
 
 def _prefix(competition: Competition) -> str:
     return miner_prefix(competition.net.hotkey("ann"), competition.net.epoch.id)
+
+
+async def mined_as_the_grace_ends(
+    competition: Competition, share: float
+) -> tuple[Assignment, asyncio.Task[Outcome], AsyncExitStack]:
+    """A miner that begins seconds before it would submit within the grace, at a portal that gives
+    it so much at once and next to nothing after that."""
+    net = competition.net
+    await net.advance_to(net.epoch.end + timedelta(seconds=1))
+    assignment = await competition.assignment()
+    pages = sum(-(-z.expected_listings // 40) for z in assignment.zipcodes)
+    stack = AsyncExitStack()
+    url = stack.enter_context(
+        portal(*CALM[:-4], "--rate", "0.05", "--burst", str(round(pages * share)))
+    )
+    net.clock.advance_to(stop_within_grace_at(assignment) - timedelta(seconds=4))
+    miner = await stack.enter_async_context(
+        competition.miner(portal=url, address="127.0.0.61", attempts=100)
+    )
+    return assignment, asyncio.create_task(miner.mine(assignment)), stack
+
+
+async def test_most_of_it_is_submitted_within_the_grace(competition: Competition) -> None:
+    assignment, mining, stack = await mined_as_the_grace_ends(competition, 0.75)
+    async with stack:
+        outcome = await asyncio.wait_for(mining, 60)
+    assert outcome.result == "submitted"
+    judged = await competition.judged(assignment)
+    assert judged.submission_time is not None
+    assert judged.submission_time < assignment.rules.grace_end(assignment.epoch)
+    assert judged.volume is not None
+    assert PPM / 2 <= judged.volume < PPM
+
+
+async def test_less_than_half_is_not_submitted_as_the_grace_ends(competition: Competition) -> None:
+    assignment, mining, stack = await mined_as_the_grace_ends(competition, 0.25)
+    net, soon = competition.net, stop_within_grace_at(assignment)
+    async with stack:
+
+        async def over() -> bool:
+            return net.clock.now() > soon + timedelta(seconds=2)
+
+        await net.until(over, seconds=60)
+        assert not mining.done()
+        mining.cancel()
+        await asyncio.gather(mining, return_exceptions=True)
