@@ -25,6 +25,9 @@ _FIRST_SALE = datetime(2014, 1, 1, tzinfo=UTC)
 _LONGEST_RUN_DAYS = 366
 """The oldest sale stays within what is looked back on for as long as a network may run."""
 
+_GRACE_PERCENT = 75
+"""Of an epoch of a minute or two, since all of its miners share one machine."""
+
 _MINERS, _VALIDATORS = 1, 2
 """Groups of loopback addresses."""
 
@@ -144,6 +147,7 @@ class Plan:
             "MAX_STATE_SHARE": "100",
             "MAX_REGION_SHARE": "100",
             "LOOKBACK_DAYS": str((genesis - _FIRST_SALE).days + _LONGEST_RUN_DAYS),
+            "GRACE_PERCENT": str(_GRACE_PERCENT),
             "SECRET_KEY": self.network.secret_key,
             "METAGRAPH_REFRESH_SECONDS": "5",
             # One machine, one clock, one store: nothing is on its way for long.

@@ -36,6 +36,12 @@ async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 6
         await asyncio.sleep(0.05)
 
 
+def is_all_it_could(volume: int, share: int = 1_000_000) -> bool:
+    """Whether a miner's volume is all that it could have, or, where the machine was too slow for
+    that, at least half, as is submitted when the grace ends."""
+    return volume == share or 500_000 <= volume < share
+
+
 def is_alive(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

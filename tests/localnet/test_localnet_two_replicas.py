@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from localnet_helpers import Command, eventually, is_alive, until
+from localnet_helpers import Command, eventually, is_alive, is_all_it_could, until
 
 from sn46.certificates import trusted
 from sn46.chain.local import LocalChain
@@ -173,7 +173,7 @@ def check_epoch(epoch: Mapping[str, Any]) -> None:
         assert end - timedelta(seconds=60) < parse_time(entry["submission_time"]) <= end
         assert entry["valid"] is (name != "wrong-zip")
     for name in ("honest-fast", "honest", "second-hotkey"):
-        assert entries[name]["volume"] == 1_000_000
+        assert is_all_it_could(entries[name]["volume"])
     assert entries["honest"]["accuracy"] == 1_000_000
     # Two hotkeys of one coldkey have one candidate, so the other is not checked (decision 44).
     assert {entries[name]["accuracy"] for name in ("honest-fast", "second-hotkey")} == {
