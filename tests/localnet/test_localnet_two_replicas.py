@@ -46,22 +46,28 @@ class Load:
         for caller in callers:
             chain.register(caller.hotkey.ss58_address, caller.coldkey.ss58_address)
         chain.close()
-        self._clients = [
-            ApiClient(
-                f"http://127.0.0.1:{self.ports['api']}",
-                api_hotkey=owner.hotkey.ss58_address,
-                signer=caller.hotkey,
-            )
-            for caller in callers
-        ]
+
+        def clients(server: str) -> list[ApiClient]:
+            address = f"http://127.0.0.1:{self.ports[server]}"
+            owner_hotkey = owner.hotkey.ss58_address
+            return [
+                ApiClient(address, api_hotkey=owner_hotkey, signer=caller.hotkey)
+                for caller in callers
+            ]
+
+        self._clients = clients("api")
+        self._direct = [*clients("api-1"), *clients("api-2")]
         self.answered = 0
         self.escaped: list[str] = []
         self._ending = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:
-        """Ask from when all callers are known to the API and an epoch runs."""
-        await asyncio.gather(*(self._until_known(client) for client in self._clients))
+        """Ask from when all callers are known to both replicas and an epoch runs. Each reads the
+        chain in its own time."""
+        await asyncio.gather(*(self._until_known(client) for client in self._direct))
+        for client in self._direct:
+            await client.close()
         self._tasks = [asyncio.create_task(self._ask(client)) for client in self._clients]
 
     async def end(self) -> None:
