@@ -63,6 +63,16 @@ class Assignment:
         return self.epoch.end
 
     @property
+    def grace_end(self) -> datetime:
+        """Until when uploads count as simultaneous for speed."""
+        return self.rules.grace_end(self.epoch)
+
+    def cap_of(self, zip_: AssignedZip) -> int:
+        """min(expected, SOURCE_RESULT_LIMIT): with so many rows a ZIP's volume is full
+        (mechanism 6)."""
+        return min(zip_.expected_listings, self.rules.source_result_limit)
+
+    @property
     def total_expected_listings(self) -> int:
         return sum(z.expected_listings for z in self.zipcodes)
 

@@ -120,7 +120,7 @@ def line_up(assignment: Assignment, view: ChainView, results: Iterable[QuickResu
     by_hotkey = {r.hotkey: r for r in sorted(results, key=lambda r: r.hotkey)}
     taking_part = {h: r for h, r in by_hotkey.items() if r.participant and r.submission_time}
     times = {h: r.submission_time for h, r in taking_part.items() if r.submission_time}
-    speeds = speed_scores(times, assignment.rules.grace_end(assignment.epoch))
+    speeds = speed_scores(times, assignment.grace_end)
     coldkeys = {h: view.coldkey_of(h) for h in taking_part}
     standings = {
         hotkey: Standing(
@@ -191,10 +191,8 @@ def _vouched(lined_up: LineUp, rows: Sequence[SampledRow]) -> set[tuple[Hotkey, 
             for row in rows
         ]
     )
-    limit = lined_up.assignment.rules.source_result_limit
-    half = {
-        z.zipcode: -(-min(z.expected_listings, limit) // 2) for z in lined_up.assignment.zipcodes
-    }
+    assignment = lined_up.assignment
+    half = {z.zipcode: -(-assignment.cap_of(z) // 2) for z in assignment.zipcodes}
     vouched: set[tuple[Hotkey, str]] = set()
     vouchers = market.vouchers_of(asked)
     for row, zipcode, reported in zip(rows, asked["zipcode"], vouchers, strict=True):

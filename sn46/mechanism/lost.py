@@ -67,10 +67,10 @@ def zip_volumes(assignment: Assignment, kept: pl.DataFrame) -> tuple[ZipVolume, 
         kept: the rows that count; their ``zipcode`` is all that is looked at.
     """
     counts: Mapping[str, int] = dict(kept.group_by("zipcode").len().iter_rows())
-    limit, total = assignment.rules.source_result_limit, assignment.total_expected_listings
+    total = assignment.total_expected_listings
     found: list[ZipVolume] = []
     for zip_ in assignment.zipcodes:
-        rows, cap = counts.get(zip_.zipcode, 0), min(zip_.expected_listings, limit)
+        rows, cap = counts.get(zip_.zipcode, 0), assignment.cap_of(zip_)
         missing = PPM - min(rows * PPM // cap, PPM)
         lost = Ppm(zip_.expected_listings * missing // total)
         found.append(ZipVolume(zip_.zipcode, rows, zip_.expected_listings, cap, lost))

@@ -12,17 +12,12 @@ def lot_of(seed: str, name: str) -> str:
     return sha256_hex(f"{seed}:{name}")
 
 
-def tie_order(seed: str, coldkey: Coldkey, hotkey: Hotkey) -> tuple[str, str]:
-    """In which order those with the same score stand (docs/decisions/0062): by
-    hash(``{validation_seed}:tie:{coldkey}``), so that more hotkeys are not more lots, then by
-    hash(``{validation_seed}:tie:{hotkey}``).
+def order_by_lot(seed: str, what: str, coldkey: Coldkey, hotkey: Hotkey) -> tuple[str, str]:
+    """In which order miners stand where a lot decides ``what``: by
+    hash(``{validation_seed}:{what}:{coldkey}``), so that more hotkeys are not more lots, then by
+    hash(``{validation_seed}:{what}:{hotkey}``).
 
-    It is another lot than the one by which those that are checked are drawn: who just missed the
-    line would else be the last to be drawn.
+    What is decided, a ``tie`` (docs/decisions/0062) or who is a ``reserve`` (0065), has lots of its
+    own: who just missed one would else be the last in the next.
     """
-    return lot_of(seed, f"tie:{coldkey}"), lot_of(seed, f"tie:{hotkey}")
-
-
-def reserve_order(seed: str, coldkey: Coldkey, hotkey: Hotkey) -> tuple[str, str]:
-    """The same for the drawing of reserves (docs/decisions/0065), with ``reserve:``."""
-    return lot_of(seed, f"reserve:{coldkey}"), lot_of(seed, f"reserve:{hotkey}")
+    return lot_of(seed, f"{what}:{coldkey}"), lot_of(seed, f"{what}:{hotkey}")

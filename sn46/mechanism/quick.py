@@ -753,8 +753,7 @@ def counted_rows(assignment: Assignment, kept: pl.DataFrame) -> pl.DataFrame:
     Args:
         kept: with ``zipcode`` and ``filled``.
     """
-    limit = assignment.rules.source_result_limit
-    caps = {z.zipcode: min(z.expected_listings, limit) for z in assignment.zipcodes}
+    caps = {z.zipcode: assignment.cap_of(z) for z in assignment.zipcodes}
     counts = kept["zipcode"].value_counts()
     if all(rows <= caps.get(zipcode, rows) for zipcode, rows in counts.iter_rows()):
         return kept
@@ -778,10 +777,9 @@ def volume_score(assignment: Assignment, kept: pl.DataFrame) -> Ppm:
     # In the order of keys, so that the rows of a ZIP are one run, or few.
     for length, zipcode in kept.select(pl.col("zipcode").rle()).unnest("zipcode").iter_rows():
         counts[zipcode] += length
-    limit = assignment.rules.source_result_limit
     total = 0
     for zip_ in assignment.zipcodes:
-        cap = min(zip_.expected_listings, limit)
+        cap = assignment.cap_of(zip_)
         share = min(counts.get(zip_.zipcode, 0) * PPM // cap, PPM)
         total += zip_.expected_listings * share
     return Ppm(total // assignment.total_expected_listings)

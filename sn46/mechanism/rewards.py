@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sn46.mechanism.lots import tie_order
+from sn46.mechanism.lots import order_by_lot
 from sn46.mechanism.names import PPM, Coldkey, Hotkey, Ppm
 from sn46.mechanism.rules import Rules
 
@@ -28,7 +28,7 @@ def standing_order(contenders: Collection[Contender], seed: str) -> list[Contend
     seed."""
     return sorted(
         contenders,
-        key=lambda c: (not c.verified, -c.final, tie_order(seed, c.coldkey, c.hotkey)),
+        key=lambda c: (not c.verified, -c.final, order_by_lot(seed, "tie", c.coldkey, c.hotkey)),
     )
 
 

@@ -21,7 +21,7 @@ import polars as pl
 from sn46.mechanism.assignment import Assignment
 from sn46.mechanism.canonical import sha256_hex
 from sn46.mechanism.chainview import ChainView
-from sn46.mechanism.lots import lot_of, reserve_order, tie_order
+from sn46.mechanism.lots import lot_of, order_by_lot
 from sn46.mechanism.names import PPM, Coldkey, EpochId, Hotkey, Ppm
 
 RESERVES: Final = 3
@@ -78,7 +78,7 @@ def choose(standings: Iterable[Standing], assignment: Assignment, seed: str) -> 
     (docs/decisions/0065).
     """
     ordered = sorted(
-        standings, key=lambda s: (-s.preliminary, tie_order(seed, s.coldkey, s.hotkey))
+        standings, key=lambda s: (-s.preliminary, order_by_lot(seed, "tie", s.coldkey, s.hotkey))
     )
     top = assignment.rules.deep_validation_top
     most = assignment.rules.max_winners_per_coldkey
@@ -89,7 +89,9 @@ def choose(standings: Iterable[Standing], assignment: Assignment, seed: str) -> 
             of_coldkey[standing.coldkey] += 1
             line.append(standing)
     candidates = line[:top]
-    reserves = sorted(line[top:], key=lambda s: reserve_order(seed, s.coldkey, s.hotkey))[:RESERVES]
+    reserves = sorted(line[top:], key=lambda s: order_by_lot(seed, "reserve", s.coldkey, s.hotkey))[
+        :RESERVES
+    ]
     in_line = {standing.hotkey for standing in (*candidates, *reserves)}
     seen = {standing.coldkey for standing in (*candidates, *reserves)}
     rest: dict[Coldkey, list[Hotkey]] = {}

@@ -141,7 +141,7 @@ def check_up(
         signed=signed is not None,
         outcome=outcome,
         moment=moment,
-        grace_end=assignment.rules.grace_end(assignment.epoch),
+        grace_end=assignment.grace_end,
         deadline=assignment.epoch.end,
         valid=result.valid,
         participant=result.participant,

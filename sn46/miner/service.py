@@ -52,15 +52,13 @@ def _reserve(epoch: Epoch) -> timedelta:
 
 def stop_within_grace_at(assignment: Assignment) -> datetime:
     """When to submit what is there if it is most of it: from the end of the grace on each miner
-    that was earlier costs more than a twentieth of the volume is worth."""
-    epoch = assignment.epoch
-    return assignment.rules.grace_end(epoch) - _reserve(epoch)
+    that was earlier costs as much as a tenth of the volume."""
+    return assignment.grace_end - _reserve(assignment.epoch)
 
 
 def has_most(assignment: Assignment, records: Mapping[ZipCode, ScrapedZip]) -> bool:
     """Whether at least half of what counts for volume is there."""
-    limit = assignment.rules.source_result_limit
-    caps = {z.zipcode: min(z.expected_listings, limit) for z in assignment.zipcodes}
+    caps = {z.zipcode: assignment.cap_of(z) for z in assignment.zipcodes}
     there = sum(min(r.rows, caps.get(zipcode, 0)) for zipcode, r in records.items())
     return 2 * there >= sum(caps.values())
 
@@ -86,7 +84,7 @@ class Staggered:
     def __call__(self, assignment: Assignment) -> datetime:
         epoch = assignment.epoch
         share = int(sha256_hex(f"stagger:{self._hotkey}:{epoch.id}")[:8], 16) / 2**32
-        span = min(epoch.length / 16, assignment.rules.grace_end(epoch) - epoch.start)
+        span = min(epoch.length / 16, assignment.grace_end - epoch.start)
         # The last fifth is left for the upload itself.
         return epoch.start + span * 0.8 * share
 

@@ -153,7 +153,7 @@ def _kept_of(found: Explained) -> str:
 
 def _speed(found: Explained, standing: Standing) -> Iterator[str]:
     assignment, time = found.judged.assignment, standing.time
-    epoch, grace_end = assignment.epoch, assignment.rules.grace_end(assignment.epoch)
+    epoch, grace_end = assignment.epoch, assignment.grace_end
     others = found.judged.stage.lined_up.standings.values()
     earlier = sum(1 for s in others if max(s.time, grace_end) < max(time, grace_end))
     yield _part("Speed", standing.speed, SPEED_WEIGHT)

@@ -54,7 +54,7 @@ def back_dated(
 def at_leisure(assignment: Assignment, ready: datetime) -> datetime:
     """Well after the grace."""
     epoch = assignment.epoch
-    moment = assignment.rules.grace_end(epoch) + epoch.length / 16
+    moment = assignment.grace_end + epoch.length / 16
     return min(moment, epoch.end - epoch.length / 8)
 
 
