@@ -169,13 +169,18 @@ def test_a_claimed_time_counts_for_nothing(ran: Ran) -> None:
 
 
 def test_partial_work_earns_a_partial_score(ran: Ran) -> None:
+    """The portal refuses two ZIPs of five, by hash. Which are drawn is a secret, so that of a draw
+    of a few it may refuse none, or all."""
     epoch, entry = the_epoch(ran), by_strategy(the_epoch(ran))["partial"]
     address = f"127.0.1.{list(STRATEGIES).index('partial') + 1}"
     rule = ClientRule(fail_fraction=STRATEGIES["partial"].failing_share)
     plan = FaultPlan(seed=SEED, rules={address: rule})
     zips = epoch["assignment"]["zipcodes"]
     open_ones = [z for z in zips if not plan.refuses_search(address, z["zipcode"])]
-    assert entry["zipcodes"] <= len(open_ones) < len(zips)
+    if not open_ones:
+        assert entry is None
+        return
+    assert entry["zipcodes"] <= len(open_ones)
     assert entry["valid"]
     total = sum(z["expected_listings"] for z in zips)
     share = sum(z["expected_listings"] for z in open_ones) * 1_000_000 // total
