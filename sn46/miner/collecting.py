@@ -1,6 +1,7 @@
 """Scraping an epoch's ZIPs, several at a time, until all are done or time is up."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,7 +26,8 @@ from sn46.sources.routes import Tally, session
 from sn46.sources.splitting import IncompleteSearch
 
 FIRST_PAUSE: Final = timedelta(seconds=2)
-LONGEST_PAUSE: Final = timedelta(seconds=60)
+LONGEST_PAUSE: Final = timedelta(seconds=120)
+FEW_ATTEMPTS: Final = 2
 TELL_EVERY: Final = timedelta(seconds=30)
 LEARN_EVERY: Final = timedelta(seconds=1)
 LEAST_TO_LEARN_FROM: Final = 20
@@ -39,11 +41,12 @@ _log = structlog.get_logger()
 @dataclass(frozen=True)
 class Manners:
     """At most ``concurrency`` ZIPs are scraped at a time, from ``LEAST_WORKERS`` of them up as
-    the sources allow (``Crew``); one that failed is tried ``attempts`` times in all, and more
-    often only while there is no row of any ZIP."""
+    the sources allow (``Crew``). One that failed is tried again after pauses that double up to
+    ``LONGEST_PAUSE``, until time is up, or ``attempts`` times in all where that is a number; more
+    often than that only while there is no row of any ZIP."""
 
     concurrency: int = 10
-    attempts: int = 2
+    attempts: int | None = None
 
 
 class Collector:
@@ -74,8 +77,14 @@ class Collector:
         zips: Sequence[AssignedZip],
         spool: EpochSpool,
         until: datetime,
+        *,
+        patient: bool = False,
     ) -> None:
         """Scrape ``zips`` in their order, and stop at ``until`` with what is there.
+
+        Args:
+            patient: that nothing is lost by using all of the time. Otherwise a ZIP that fails
+                ``FEW_ATTEMPTS`` times is given up, where the manners do not say how many.
 
         Raises:
             SpoolError: where the disk is full or not writable.
@@ -89,7 +98,7 @@ class Collector:
             asyncio.ensure_future(self._teach(crew)),
         ]
         try:
-            await self._passes(work, zips, until, crew)
+            await self._passes(work, zips, until, crew, patient)
         finally:
             for task in beside:
                 task.cancel()
@@ -115,14 +124,20 @@ class Collector:
         return sum((pool.tally() for _, pool in pools_of(self._sources)), Tally())
 
     async def _passes(
-        self, work: "_Epoch", zips: Sequence[AssignedZip], until: datetime, crew: Crew
+        self,
+        work: "_Epoch",
+        zips: Sequence[AssignedZip],
+        until: datetime,
+        crew: Crew,
+        patient: bool,
     ) -> None:
+        most = self._manners.attempts or (math.inf if patient else FEW_ATTEMPTS)
         pause, attempt = FIRST_PAUSE, 0
         while (open_zips := work.unfinished(zips)) and self._clock.now() < until:
-            if attempt >= self._manners.attempts and work.has_rows():
+            if attempt >= most and work.has_rows():
                 break
             if attempt:
-                await sleep_until(self._clock, min(self._clock.now() + pause, until))
+                await work.rest(len(open_zips), min(self._clock.now() + pause, until))
                 pause = min(2 * pause, LONGEST_PAUSE)
             attempt += 1
             await self._pass(work, open_zips, until, crew)
@@ -202,11 +217,23 @@ class _Epoch:
         way = self._under_way.get(zipcode)
         return way.found if way else 0
 
+    async def rest(self, zips: int, until: datetime) -> None:
+        """Leave the sources alone for a while before ``zips`` are tried again."""
+        again = format_time(until.replace(microsecond=0))
+        _log.info("incomplete ZIPs are tried again", zips=zips, at=again)
+        self._progress.update(again_at=again, finish_at=None)
+        try:
+            await sleep_until(self._clock, until)
+        finally:
+            self._progress.note(again_at=None)
+
     async def tell_now_and_then(self) -> None:
-        """A line of the log every half a minute."""
+        """A line of the log every half a minute, except while nothing is asked."""
         while True:
             await self._clock.sleep(TELL_EVERY)
             status, too_slow = self._progress.status, self._is_too_slow()
+            if status.again_at is not None:
+                continue
             (_log.warning if too_slow else _log.info)(
                 "scraping is too slow to finish in time" if too_slow else "scraping",
                 zips=f"{status.zips_done} of {status.zips_total}",

@@ -46,11 +46,12 @@ class MinerStatus:
     ``rows`` are those kept of this epoch so far; ``zips_failed`` counts ZIPs that are incomplete;
     ``rows_per_minute`` is measured since scraping began; ``answered`` and ``refused`` count
     requests to the sources since then (refused ones are tried again); scraping stops at
-    ``scrape_until``, and at the present rate it is finished at ``finish_at``. ``last_result`` and
-    ``detail`` are how the latest finished epoch ended (``submitted`` or ``failed``) and why;
-    ``last_summary`` says what it may be worth. ``trouble`` is what the miner waits to be mended
-    at present. All times are the API's: the machine's clock is
-    ``clock_ahead_seconds`` ahead of them (negative: behind), 0 where it is right.
+    ``scrape_until``, and at the present rate it is finished at ``finish_at``. While nothing is
+    asked, the incomplete ZIPs are tried again at ``again_at``. ``last_result`` and ``detail`` are
+    how the latest finished epoch ended (``submitted`` or ``failed``) and why; ``last_summary`` says
+    what it may be worth. ``trouble`` is what the miner waits to be mended at present. All times are
+    the API's: the machine's clock is ``clock_ahead_seconds`` ahead of them (negative: behind), 0
+    where it is right.
     """
 
     hotkey: Hotkey
@@ -62,6 +63,7 @@ class MinerStatus:
     deadline: str | None = None
     scrape_until: str | None = None
     finish_at: str | None = None
+    again_at: str | None = None
     zips_total: int = 0
     zips_done: int = 0
     zips_failed: int = 0

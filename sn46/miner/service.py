@@ -152,6 +152,7 @@ class Miner:
             refused=0,
             scrape_until=None,
             finish_at=None,
+            again_at=None,
             under_way=(),
         )
         while True:
@@ -296,10 +297,11 @@ class Miner:
 
     async def _scrape(self, assignment: Assignment, spool: EpochSpool) -> None:
         """Until all is there or given up, or the grace ends and most of it is there, or time is
-        up."""
+        up. Until the grace ends waiting costs nothing, and who has not even half of the volume by
+        then has little else to lose (decision 62), so what is refused is tried all the time."""
         order = self._pipeline.order(assignment)
         for until in (stop_within_grace_at(assignment), stop_scraping_at(assignment.epoch)):
-            await self._collector.collect(assignment, order, spool, until)
+            await self._collector.collect(assignment, order, spool, until, patient=True)
             if self._clock.now() < until or has_most(assignment, spool.scraped()):
                 return
 

@@ -14,7 +14,12 @@ class MinerSettings(ActorSettings):
     """The miner's settings. How far back to look is not among them: the assignment's rules say."""
 
     concurrency: int = Field(10, ge=1, le=64, description="ZIPs at a time at most")
-    zip_attempts: int = Field(2, ge=1, le=10, description="tries of a ZIP in an epoch")
+    zip_attempts: int | None = Field(
+        None,
+        ge=1,
+        le=1_000,
+        description="tries of a ZIP in an epoch; without it, as many as there is time for",
+    )
     data_dir: Path = Path("~/.sn46/miner")
     upload_strategy: Literal["immediate", "staggered"] = "immediate"
     metrics_port: int | None = Field(

@@ -163,6 +163,9 @@ def progress_line(status: MinerStatus, now: datetime) -> str:
     ]
     if status.phase is Phase.SCRAPING and status.scrape_until is not None:
         parts.append(f"{left_of(status.scrape_until, now)} left to scrape")
+        if status.again_at is not None:
+            again = left_of(status.again_at, now)
+            parts.append(f"the incomplete ones are tried again in {again}")
         if status.finish_at is not None:
             late = parse_time(status.finish_at) > parse_time(status.scrape_until)
             needed = left_of(status.finish_at, now)

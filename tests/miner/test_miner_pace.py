@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from apinet import MovedClock
 from hypothesis import given
 from hypothesis import strategies as st
 from minernet import FAST
@@ -28,13 +29,15 @@ from sn46.mechanism.epochs import epoch_at
 from sn46.mechanism.names import Hotkey, ZipCode
 from sn46.mechanism.rules import Rules
 from sn46.mechanism.selection import FixedTarget, Selection
+from sn46.mechanism.times import parse_time
 from sn46.miner.collecting import Collector, Manners
 from sn46.miner.metrics import serving_metrics
 from sn46.miner.pipeline import largest_first
-from sn46.miner.progress import MinerStatus, Progress
+from sn46.miner.progress import MinerStatus, Phase, Progress
 from sn46.miner.spool import Spool
-from sn46.miner.words import status_lines
+from sn46.miner.words import progress_line, status_lines
 from sn46.miner.working import Crew, Reading, work_through
+from sn46.sources.base import Blocked, SearchQuery
 from sn46.sources.options import SourceOptions
 from sn46.sources.politeness import PaceSettings
 from sn46.sources.portal import PortalSource
@@ -312,6 +315,85 @@ async def test_scraping_stops_in_time(tmp_path: Path) -> None:
                 await collector.collect(given, largest_first(given), work, until)
             rows = sum(record.rows for record in work.scraped().values())
     assert 0 < rows < given.total_expected_listings
+
+
+class Refusing(PortalSource):
+    """The portal, which refuses one ZIP's first searches."""
+
+    refuses = "98039"
+    left = 0
+    searches = 0
+
+    async def search(self, query: SearchQuery) -> AsyncGenerator[list[dict[str, Any]]]:
+        if query.zipcode == self.refuses:
+            self.searches += 1
+            if self.left:
+                self.left -= 1
+                raise Blocked("403")
+        async for rows in super().search(query):
+            yield rows
+
+
+async def collect_refused(
+    tmp_path: Path, refusals: int, attempts: int | None, patient: bool
+) -> tuple[int, bool, list[float], list[str]]:
+    """Of a ZIP that is refused so often while there are two hours: (its searches, whether it is
+    complete, the pauses in seconds, what a person saw in them)."""
+    given = assignment(["98103", "98039"])
+    clock, began = MovedClock(given.epoch.start), given.epoch.start
+    until = began + timedelta(hours=2)
+    spool, progress = Spool(tmp_path, HOTKEY), Progress(HOTKEY, clock)
+    pauses, seen = list[float](), list[str]()
+    with portal(*CALM) as url:
+        source = Refusing(url, clock=SystemClock(), options=SourceOptions(pace=FAST))
+        source.left = refusals
+        collector = Collector(
+            [source], clock=clock, progress=progress, manners=Manners(5, attempts)
+        )
+        work = spool.epoch(given)
+        progress.update(phase=Phase.SCRAPING)
+        doing = asyncio.ensure_future(
+            collector.collect(given, largest_first(given), work, until, patient=patient)
+        )
+        while not doing.done():
+            if (again := progress.status.again_at) is not None:
+                now = clock.now()
+                seen.append(progress_line(progress.status, now))
+                pauses.append((parse_time(again) - now).total_seconds())
+                clock.advance_to(parse_time(again) + timedelta(seconds=1))
+                while progress.status.again_at == again:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
+        await doing
+        await source.close()
+    record = work.scraped()[ZipCode("98039")]
+    spool.close()
+    return source.searches, record.complete, pauses, seen
+
+
+async def test_what_is_refused_is_tried_again_while_waiting_costs_nothing(tmp_path: Path) -> None:
+    searches, complete, pauses, seen = await collect_refused(tmp_path, 9, None, patient=True)
+    assert (searches, complete) == (10, True)
+    assert [round(pause) for pause in pauses[1:]] == [4, 8, 16, 32, 64, 120, 120, 120]
+    assert "1 incomplete" in seen[-1]
+    assert "the incomplete ones are tried again in 0:0" in seen[-1]
+
+
+async def test_what_stays_refused_is_given_up_when_time_is_up(tmp_path: Path) -> None:
+    searches, complete, pauses, _ = await collect_refused(tmp_path, 10_000, None, patient=True)
+    assert not complete
+    assert 50 < searches < 70
+    assert max(pauses) <= 120
+
+
+@pytest.mark.parametrize(
+    ("attempts", "patient", "searches"), [(None, False, 2), (3, True, 3), (3, False, 3)]
+)
+async def test_what_is_refused_is_given_up_where_it_is_to_be(
+    tmp_path: Path, attempts: int | None, patient: bool, searches: int
+) -> None:
+    done, complete, _, _ = await collect_refused(tmp_path, 10_000, attempts, patient)
+    assert (done, complete) == (searches, False)
 
 
 def _free_port() -> int:
