@@ -18,13 +18,12 @@ import asyncio
 import hashlib
 import json
 import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from benchmarks.memory import PeakMemory
+from benchmarks.step import run_step
 from benchmarks.submissions import index_line
 from benchmarks.world import hotkeys
 from sn46.data.asking import asked
@@ -235,33 +234,6 @@ def child(kind: str, folder: Path, given: dict[str, Any]) -> Any:
             return questions(folder, memory, repeats)
 
 
-def children_seconds() -> float:
-    """Processor time of all processes that this one waited for."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def measured(kind: str, folder: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """One step in a process of its own: what it found, how long it took, the
-    processor time and the most memory that it took."""
-    command = [sys.executable, "-m", "benchmarks.data", "--child", kind, str(folder)]
-    began, spent = time.perf_counter(), children_seconds()
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        memory = PeakMemory(process.pid)
-        out, _ = process.communicate(json.dumps(given))
-        peak = memory.stop()
-    if process.returncode:
-        raise SystemExit(f"{kind}: ended with {process.returncode}")
-    return {
-        "found": json.loads(out),
-        "seconds": time.perf_counter() - began,
-        "cpu_seconds": children_seconds() - spent,
-        "peak_mb": peak,
-    }
-
-
 def run_all(epochs: int, rows: int, memory_mb: int, repeats: int) -> dict[str, Any]:
     given = {"memory": memory_mb, "repeats": repeats}
     figures: dict[str, Any] = {"epochs": epochs, "rows": epochs * rows, "memory_mb": memory_mb}
@@ -269,10 +241,11 @@ def run_all(epochs: int, rows: int, memory_mb: int, repeats: int) -> dict[str, A
         folder = Path(made)
         write_publications(folder, epochs, rows)
         for kind in ("bare writing", "read", "homes", "questions"):
-            figures[kind] = run = measured(kind, folder, given)
+            step = run_step("benchmarks.data", kind, folder, given)
+            figures[kind] = asdict(step)
             if kind != "questions":
-                print(f"{kind:13} {run['found']:>10,}  {run['seconds']:7.1f} s, of processors "
-                      f"{run['cpu_seconds']:6.1f} s, {run['peak_mb']:6.0f} MB",
+                print(f"{kind:13} {step.found:>10,}  {step.seconds:7.1f} s, of processors "
+                      f"{step.cpu_seconds:6.1f} s, {step.peak_mb:6.0f} MB",
                       flush=True)  # fmt: skip
         stored = sum(file.stat().st_size for file in (folder / "cache").rglob("*.parquet"))
         figures["stored_bytes"] = stored

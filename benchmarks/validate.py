@@ -19,9 +19,7 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,7 +31,7 @@ from typing import Any
 import httpx
 import polars as pl
 
-from benchmarks.memory import PeakMemory
+from benchmarks.step import run_step
 from benchmarks.submissions import Shape, write_epoch
 from sn46.mechanism.assignment import read_assignment
 from sn46.mechanism.chainview import ChainView
@@ -151,21 +149,9 @@ def child(kind: str, folder: Path, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def measured(kind: str, folder: Path, **given: Any) -> dict[str, Any]:
-    """A measurement in a process of its own, with the most memory that it and its children took."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.validate", "--child", kind, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    memory = PeakMemory(process.pid)
-    output, _ = process.communicate(json.dumps(given).encode())
-    peak = memory.stop()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    if process.returncode:
-        raise SystemExit(f"The measurement of {kind!r} failed; its lines above say why.")
-    return {**json.loads(output), "peak_mb": peak, "cpu_seconds": cpu}
+    """A measurement in a process of its own, timed by itself."""
+    step = run_step("benchmarks.validate", kind, folder, given)
+    return {**step.found, "peak_mb": step.peak_mb, "cpu_seconds": step.cpu_seconds}
 
 
 def median(runs: list[dict[str, Any]]) -> dict[str, Any]:
