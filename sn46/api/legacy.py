@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit
 import orjson
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from pydantic.alias_generators import to_camel, to_snake
+from pydantic.alias_generators import to_camel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -41,7 +41,15 @@ from sn46.api.problems import Problem
 from sn46.api.records import StoredEpoch
 from sn46.api.routes import access, assignments, results
 from sn46.api.services import Services, origin_of, services_of, store_access
-from sn46.api.wire import Count, EpochText, HotkeyText, StatusBody
+from sn46.api.wire import (
+    AnnounceBody,
+    Count,
+    EpochText,
+    HotkeyText,
+    MinerUploadBody,
+    StatusBody,
+    ValidatorReadBody,
+)
 from sn46.client.btauth import VERSION_HEADER
 from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.signing import is_hotkey
@@ -296,16 +304,34 @@ async def _through(
     request: Request, handler: Callable[[Request], Awaitable[BaseModel]]
 ) -> Response:
     """Any other call in this form: field names translated on the way in and out."""
-    raw = await read_body(request)
-    document = json_object(raw)
-    if document is not None:
-        raw = orjson.dumps({to_snake(name): value for name, value in document.items()})
-    body = raw
+    body = _in_snake(await read_body(request))
 
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return _json(_in_camel(await handler(Request(request.scope, receive))))
+
+
+_NAMES = {
+    written: name
+    for model in (SignedBody, MinerUploadBody, ValidatorReadBody, AnnounceBody)
+    for name in model.model_fields
+    for written in (name, to_camel(name))
+}
+
+
+def _in_snake(body: bytes) -> bytes:
+    """A body of which nothing is known yet, with the fields that a call may have in snake_case
+    and without all others. They are looked up: the time to translate whatever name is sent grows
+    with the square of its length."""
+    document = json_object(body)
+    if document is None:
+        return body
+    try:
+        return orjson.dumps({_NAMES[n]: value for n, value in document.items() if n in _NAMES})
+    except orjson.JSONEncodeError:
+        # Nested deeper than anything that is written here; validation says so of it as it is.
+        return body
 
 
 # Their own paths

@@ -1,6 +1,7 @@
 """The deployed clients' contract, row by row: what they sign, send and read, over a real store."""
 
 import contextlib
+import time
 import xml.etree.ElementTree as ET
 from datetime import datetime, timedelta
 from typing import Any
@@ -425,3 +426,32 @@ async def test_large_bodies_in_this_form_are_413(net: Net) -> None:
     body = status_body(net, "0", f"zipcode:status:{net.epoch.id}", padding="x" * 200_000)
     answer = await net.http.post(STATUS, json=body)
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+async def test_fields_that_no_call_has_cost_nothing(net: Net) -> None:
+    """To translate such a name took a second for 12 kB and half a minute for 60."""
+    began = time.process_time()
+    for path in ("s3-access/miner-upload", "s3-access/validator-read", "validation-results"):
+        body = signed(net, "ann", "anything", **{"A" * 60_000: 1})
+        answer = await net.http.post(f"{V1}/{path}", json=body)
+        assert (answer.status_code, answer.json()["code"]) == (401, "bad_signature")
+    assert time.process_time() - began < 5
+
+
+async def test_deeply_nested_fields_are_refused_by_name(net: Net) -> None:
+    deep: list[Any] = []
+    for _ in range(400):
+        deep = [deep]
+    epoch = net.epoch.id
+    for path, text in (
+        ("s3-access/miner-upload", "s3:miner:upload:current"),
+        ("s3-access/validator-read", "s3:validator:read:"),
+        ("validation-results", "validation:result:"),
+    ):
+        url = f"{V1}/{path}"
+        unknown = signed(net, "vali", "anything", epochId=epoch, other=deep)
+        assert (await net.http.post(url, json=unknown)).status_code == 401
+        for name in ("epochId", "epoch_id"):
+            refused = await net.http.post(url, json=signed(net, "vali", text, **{name: deep}))
+            assert refused.status_code == 422, refused.text
+            assert refused.json()["errors"][0]["field"]
