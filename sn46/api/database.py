@@ -47,8 +47,11 @@ class Database:
                 folder does not exist.
         """
         try:
-            # A file does not hang up: only a server's connections are tried before use.
-            self._engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+            # A file does not hang up: only a server's connections are tried before use. What is
+            # written may be secret until an epoch begins, so no error shows it.
+            self._engine = create_async_engine(
+                url, pool_pre_ping=not url.startswith("sqlite"), hide_parameters=True
+            )
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise DatabaseError(
                 f"DATABASE_URL is not usable: {error}. Write sqlite+aiosqlite:///FILE or "

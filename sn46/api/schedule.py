@@ -171,6 +171,15 @@ def _served(document: bytes) -> Served:
     return Served(document, f'"{sha256_hex(document)[:32]}"')
 
 
+def _shown(error: Exception) -> str:
+    """What anyone may read of a failure. What a database or a file says of itself, such as the row
+    that it could not take, is for the log."""
+    name = type(error).__name__
+    if isinstance(error, (SQLAlchemyError, OSError)):
+        return f"{name}: the database or a file cannot be used; the server's log says why"
+    return f"{name}: {error}"
+
+
 class Scheduler:
     """Draws each epoch an eighth of its length ahead, and at once what is missing."""
 
@@ -199,7 +208,8 @@ class Scheduler:
         return min(_LONGEST_PAUSE, timedelta(seconds=self._settings.epoch_seconds) / 64)
 
     async def run(self) -> None:
-        """Work for ever. What fails is logged, kept in ``last_error`` and tried again."""
+        """Work for ever. What fails is logged, kept in ``last_error``, which is public, and tried
+        again."""
         await self._metagraph.asked.wait()
         while True:
             await self.round()
@@ -212,9 +222,9 @@ class Scheduler:
             await self._draw_due()
             await self._epochs.reveal_ended()
         except (MechanismError, ZipTableError, ChainError, SQLAlchemyError, OSError) as error:
-            message = f"{type(error).__name__}: {error}"
+            message = _shown(error)
             if message != self.last_error:
-                log.error("epoch_not_ready", error=message)
+                log.error("epoch_not_ready", error=f"{type(error).__name__}: {error}")
             self.last_error = message
         else:
             self.last_error = None
