@@ -11,6 +11,7 @@ from sn46.api.problems import Problem
 from sn46.api.records import Report, StoredEpoch
 from sn46.mechanism.agreement import MAX_REPORT_BYTES
 from sn46.mechanism.names import PPM, Hotkey
+from sn46.mechanism.signing import is_hotkey
 from sn46.mechanism.submission import validator_prefix
 from sn46.mechanism.target import REACHED_VOLUME
 from sn46.store.base import Bucket
@@ -103,11 +104,22 @@ def _check_says(report: Mapping[str, Any], field: str, expected: str) -> None:
 def _top_3(report: Mapping[str, Any]) -> tuple[Hotkey, ...]:
     try:
         winners = sorted(report["top_3_winners"], key=lambda winner: int(winner["rank"]))
-        return tuple(Hotkey(str(winner["miner_hotkey"])[:64]) for winner in winners[:3])
-    except (KeyError, TypeError, ValueError) as error:
+        return tuple(_hotkey(winner["miner_hotkey"]) for winner in winners[:3])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise Problem(
             409, "report_unreadable", f"{REPORT_FILE}: top_3_winners cannot be read."
         ) from error
+
+
+def _hotkey(value: Any) -> Hotkey:
+    """A winner's hotkey. It is shown to everyone, and JSON has texts that no answer can carry.
+
+    Raises:
+        ValueError: where it is none.
+    """
+    if not isinstance(value, str) or not is_hotkey(value):
+        raise ValueError("it is no hotkey")
+    return Hotkey(value)
 
 
 def _volumes(report: Mapping[str, Any]) -> tuple[int, int]:
@@ -117,5 +129,5 @@ def _volumes(report: Mapping[str, Any]) -> tuple[int, int]:
             miner["volume"] for miner in report["miners"].values() if miner["participant"] is True
         ]
         return len(volumes), sum(int(volume) >= REACHED_VOLUME for volume in volumes)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise Problem(409, "report_unreadable", f"{REPORT_FILE}: miners cannot be read.") from error

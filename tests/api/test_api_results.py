@@ -122,6 +122,32 @@ async def test_a_report_must_say_what_is_announced_for_it(net: Net) -> None:
     assert shown["reports"] == []
 
 
+async def test_a_report_that_no_answer_could_carry_is_unreadable(net: Net) -> None:
+    """Once on record it would be a part of every public page."""
+    epoch = net.epoch
+    digest = (await net.client("vali").current()).assignment.hash
+    await net.advance_to(epoch.end + epoch.length * 0.6)
+
+    def won(hotkey: Any, rank: Any = 1) -> dict[str, Any]:
+        return {"top_3_winners": [{"rank": rank, "miner_hotkey": hotkey}]}
+
+    def volume(value: Any) -> dict[str, Any]:
+        return {"miners": {net.hotkey("ann"): {"participant": True, "volume": value}}}
+
+    ann, endless = net.hotkey("ann"), float("inf")
+    odd = [*map(won, ("\ud800", "\0", "", "x" * 64, 5, None, {}, [ann]))]
+    odd += [won(ann, endless), won(ann, float("nan")), volume(endless), volume(float("nan"))]
+    for changes in odd:
+        await publish(net, "vali", epoch, report_of(net, "vali", epoch, digest, **changes))
+        with pytest.raises(ApiError) as refused:
+            await announce(net, "vali", epoch, digest, "a" * 64)
+        assert (refused.value.status, refused.value.code) == (409, "report_unreadable"), changes
+    for page in ("validation-results", "leaderboard", "epochs", "reports"):
+        answer = await net.http.get(f"/api/v1/{page}")
+        assert answer.status_code == 200
+        assert net.hotkey("vali") not in answer.text
+
+
 async def test_a_report_can_be_replaced_while_uploads_are_open(net: Net) -> None:
     epoch = net.epoch
     digest = (await net.client("vali").current()).assignment.hash
