@@ -4,7 +4,7 @@ from typing import Any, TypeVar, cast
 
 import orjson
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from sn46.api.problems import Problem
 
@@ -17,15 +17,20 @@ async def read_body(request: Request) -> bytes:
     """The raw body.
 
     Raises:
-        Problem: 413 beyond 64 KiB.
+        Problem: 413 beyond 64 KiB, 400 where it ends before its end.
     """
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise Problem(
-                413, "body_too_large", f"A request body has at most {MAX_BODY_BYTES} bytes."
-            )
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise Problem(
+                    413, "body_too_large", f"A request body has at most {MAX_BODY_BYTES} bytes."
+                )
+    except ClientDisconnect:
+        raise Problem(
+            400, "body_incomplete", "The body ended before its end. Send the request again."
+        ) from None
     return bytes(body)
 
 

@@ -18,6 +18,11 @@ EXAMPLE_HASH = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 Answers = dict[int | str, dict[str, Any]]
 
 _CODES: dict[int, tuple[str, str, str]] = {
+    400: (
+        "The body is not whole.",
+        "body_incomplete",
+        "The body ended before its end. Send the request again.",
+    ),
     401: ("Not authenticated.", "bad_signature", "The signature is not this hotkey's."),
     403: (
         "Authenticated, but not allowed.",
@@ -70,7 +75,7 @@ _PROBLEM: dict[str, Any] = {
 PUBLIC = (429, 503)
 """Refusals of what anyone may read."""
 SIGNED = (401, 403, 404, *PUBLIC)
-POSTED = (*SIGNED, 409, 413, 422)
+POSTED = (*SIGNED, 400, 409, 413, 422)
 
 
 def answers(

@@ -241,6 +241,28 @@ async def test_what_is_hardly_http(net: Net) -> None:
     assert await kept(net) == 0
 
 
+async def test_a_body_that_breaks_off_is_no_mistake_of_the_server(net: Net) -> None:
+    """The caller went away, or framed its body wrongly; neither is to alarm the owner."""
+    paths = (*PATHS, *LEGACY)
+    address = urlsplit(net.url)
+    for path in paths:
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\n".encode()
+        wrong = head + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\nxyz\r\n"
+        assert await raw(net, wrong) == 400
+        _, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(head + b'Content-Length: 100\r\n\r\n{"hotkey":')
+        await writer.drain()
+        writer.close()
+
+    async def counted() -> bool:
+        lines = (await net.http.get("/metrics")).text.splitlines()
+        broken = [line for line in lines if 'code="body_incomplete"' in line and "_total" in line]
+        return sum(float(line.split()[-1]) for line in broken) == 2 * len(paths)
+
+    await net.until(counted)
+    assert 'status="500"' not in (await net.http.get("/metrics")).text
+
+
 async def test_numbers_in_queries(net: Net) -> None:
     for limit in ("1", "200"):
         answer = await net.http.get(f"{V1}/epochs", params={"limit": limit})
