@@ -344,7 +344,7 @@ class AddressReader:
         peer = client[0] if client else "unknown"
         if not self._trusted:
             return _grouped(peer)
-        return self._read(peer, headers_of(scope).get("x-forwarded-for", ""))
+        return self._read(peer, _forwarded(scope))
 
     def _read_anew(self, peer: str, forwarded: str) -> str:
         if self._is_trusted(peer):
@@ -364,6 +364,19 @@ class AddressReader:
 
 
 _ADDRESSES_KEPT = 4_096
+_FORWARDED_READ = 1_000
+"""Characters, of the end: the hops that proxies wrote. What they wrote them behind can be of any
+length, and is kept with what was read of it."""
+
+
+def _forwarded(scope: Scope) -> str:
+    """What ``X-Forwarded-For`` says last. A proxy may add a line of its own below those that it
+    was sent, and all of them are one list (RFC 9110, 5.3)."""
+    lines = [value.decode("latin-1") for name, value in scope["headers"] if name == _FORWARDED]
+    return ",".join(lines)[-_FORWARDED_READ:]
+
+
+_FORWARDED = b"x-forwarded-for"
 
 
 @lru_cache(maxsize=_ADDRESSES_KEPT)

@@ -1,6 +1,7 @@
 """Limits: counted by hotkey once authenticated, by address before, shared through Valkey."""
 
 import asyncio
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +96,38 @@ async def test_a_forwarded_address_is_believed_from_a_trusted_proxy_alone(world:
         assert await codes(net) == [200, 429, 429]
     async with api_over(world, limit_address="1/minute", trusted_proxies="127.0.0.0/8") as net:
         assert await codes(net) == [200, 200, 200]
+
+
+async def test_the_proxys_own_line_counts_below_what_it_was_sent(world: World) -> None:
+    """HAProxy adds a header of its own, and leaves the caller's where it is."""
+
+    def lines(n: int) -> list[tuple[str, str]]:
+        return [("X-Forwarded-For", f"198.51.100.{n}"), ("x-forwarded-for", "9.9.9.9")]
+
+    changes = {"limit_address": "1/minute", "trusted_proxies": "127.0.0.0/8"}
+    async with api_over(world, **changes) as net:
+        codes = [
+            (await net.http.get("/api/v1/epochs", headers=lines(n))).status_code for n in range(3)
+        ]
+        assert codes == [200, 429, 429]
+
+
+async def test_what_is_kept_of_addresses_has_an_end(world: World) -> None:
+    """However much a caller writes before its proxy's hop."""
+    async with api_over(world, trusted_proxies="127.0.0.0/8", limit_address="1/minute") as net:
+        read = net.services.address_of
+        tracemalloc.start()
+        try:
+            for n in range(500):
+                forwarded = f"{n}{'x' * 20_000}, 9.9.9.9"
+                scope = {
+                    "client": ("127.0.0.1", 1),
+                    "headers": [(b"x-forwarded-for", forwarded.encode())],
+                }
+                assert read(scope) == "9.9.9.9"
+            assert tracemalloc.get_traced_memory()[0] < 5_000_000
+        finally:
+            tracemalloc.stop()
 
 
 @pytest.fixture
