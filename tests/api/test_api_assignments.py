@@ -39,6 +39,22 @@ async def test_every_caller_gets_the_same_bytes_and_an_etag(net: Net) -> None:
     assert (third.status_code, third.content) == (304, b"")
 
 
+async def test_a_tag_that_a_proxy_made_weak_is_known(net: Net) -> None:
+    """Proxies that compress write W/ before a tag, and may split a list into lines."""
+    tag = (await net.http.get(CURRENT, headers=net.btauth("ann", "GET", CURRENT))).headers["etag"]
+    for lines in ([f"W/{tag}"], [f'"x", W/{tag}'], ['"x"', tag], ["*"], [tag]):
+        headers = [
+            *net.btauth("ann", "GET", CURRENT).items(),
+            *[("If-None-Match", line) for line in lines],
+        ]
+        answer = await net.http.get(CURRENT, headers=headers)
+        assert (answer.status_code, answer.content) == (304, b""), lines
+        assert answer.headers["etag"] == tag
+    for line in ('"x"', "", f"x{tag}", tag.strip('"')):
+        headers = {**net.btauth("ann", "GET", CURRENT), "If-None-Match": line}
+        assert (await net.http.get(CURRENT, headers=headers)).status_code == 200, line
+
+
 async def test_a_drawn_epoch_cannot_be_read_before_it_begins(net: Net) -> None:
     following = net.epoch.next()
     await net.advance_to(following.draw_at + timedelta(seconds=1))

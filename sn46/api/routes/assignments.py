@@ -17,7 +17,7 @@ from sn46.api.contract import (
     answers,
     signed,
 )
-from sn46.api.headers import headers_of
+from sn46.api.headers import has_tag
 from sn46.api.identity import Call, Identity
 from sn46.api.problems import Problem
 from sn46.api.records import StatusReport, StoredEpoch
@@ -73,8 +73,7 @@ def epoch_call(settings: ApiSettings, epoch_id: str) -> Call:
 
 async def _answer(request: Request, services: Services, stored: StoredEpoch) -> Response:
     served = await services.epochs.served(stored)
-    known = headers_of(request.scope).get("if-none-match")
-    if known is not None and served.etag in [tag.strip() for tag in known.split(",")]:
+    if has_tag(request.scope, served.etag):
         return Response(status_code=304, headers=_headers(served.etag))
     return _whole(served)
 

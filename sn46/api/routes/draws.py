@@ -25,6 +25,7 @@ from sn46.api.contract import (
     answers,
 )
 from sn46.api.drawrecords import PastDraw
+from sn46.api.headers import has_tag
 from sn46.api.problems import Problem
 from sn46.api.records import Report
 from sn46.api.services import Services, services_of
@@ -241,8 +242,7 @@ def _tagged(
     whether that is sent compressed or not."""
     etag = f'W/"{tag}"'
     headers = {"ETag": etag, "Cache-Control": cache, "Vary": "Accept-Encoding"}
-    known = [part.strip() for part in request.headers.get("if-none-match", "").split(",")]
-    if etag in known or etag.removeprefix("W/") in known:
+    if has_tag(request.scope, etag):
         return Response(status_code=304, headers=headers)
     return Response(body, headers={**headers, **(extra or {})}, media_type="application/json")
 
