@@ -8,6 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from sn46.api.bodies import invalid
 from sn46.api.problems import Problem, problem_response
@@ -42,7 +43,10 @@ def answer_failures(app: FastAPI) -> None:
             404: ("not_found", "There is nothing at this path; /openapi.json lists what there is."),
             405: ("method_not_allowed", "This path does not take this method; see Allow."),
         }.get(error.status_code, ("http_error", str(error.detail)))
-        return _answer(request, Problem(error.status_code, code, detail, headers=error.headers))
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_methods_of(request))
+        return _answer(request, Problem(error.status_code, code, detail, headers=headers))
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -72,6 +76,19 @@ async def answer_mistake(request: Request, error: Exception) -> Response:
 def _answer(request: Request, problem: Problem) -> Response:
     request.state.problem_code = problem.code
     return problem_response(problem)
+
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def _methods_of(request: Request) -> list[str]:
+    """What a path takes by any of its routes; the framework names the first one's methods."""
+    scopes = [(method, {**request.scope, "method": method}) for method in _METHODS]
+    return [
+        method
+        for method, scope in scopes
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)
+    ]
 
 
 def _away(error: Exception) -> tuple[str, str]:

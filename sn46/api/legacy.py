@@ -62,10 +62,13 @@ DATA_PREFIX = "data/"
 _FORM = "/field-form"
 _API = "/api/v1"
 _OTHER_WAYS = frozenset({"authorization", "x-hotkey", VERSION_HEADER})
-_FORKED = re.compile(
-    rf"{_API}/(zipcode-assignments/(current|status|epoch/[^/]+)"
-    r"|s3-access/(miner-upload|validator-upload|validator-read)|validation-results)"
-)
+_FORKED = {
+    "GET": re.compile(rf"{_API}/zipcode-assignments/(current|epoch/[^/]+)"),
+    "POST": re.compile(
+        rf"{_API}/(zipcode-assignments/status"
+        r"|s3-access/(miner-upload|validator-upload|validator-read)|validation-results)"
+    ),
+}
 _MOST_LISTED = 1_000
 
 
@@ -95,10 +98,11 @@ class FieldForm:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        forked = _FORKED.get(scope["method"]) if scope["type"] == "http" else None
         if (
-            scope["type"] != "http"
+            forked is None
+            or not forked.fullmatch(scope["path"])
             or not _OTHER_WAYS.isdisjoint(headers_of(scope))
-            or not _FORKED.fullmatch(scope["path"])
         ):
             await self._app(scope, receive, send)
             return

@@ -242,6 +242,13 @@ async def test_unknown_paths_and_methods_are_problems(net: Net) -> None:
     wrong = await net.http.delete(CURRENT)
     refused(wrong, 405, "method_not_allowed")
     assert wrong.headers["allow"] == "GET"
+    # Where a path has several routes, all of their methods are named.
+    for query in ("", "?hotkey=x", "?hotkey=x&signature=y"):
+        both = await net.http.delete(f"/api/v1/validation-results{query}")
+        refused(both, 405, "method_not_allowed")
+        assert both.headers["allow"] == "GET, POST"
+        # A public page stays one, whatever is asked of it.
+        assert (await net.http.get(f"/api/v1/validation-results{query}")).status_code == 200
     answer = await net.http.get("/api/v1/epochs", params={"limit": "many"})
     refused(answer, 422, "invalid_request")
 
