@@ -58,6 +58,9 @@ def create_app(settings: ApiSettings, outside: Outside) -> Api:
         version="1",
         description="ZIP-code assignments, upload credentials and validation results.",
         dependencies=[Depends(_note_route)],
+        # A redirect would repeat a signature that stands in the query, to wherever Host says, in
+        # plain HTTP where a proxy ends TLS; and one that binds the path holds for no other path.
+        redirect_slashes=False,
     )
     app.state.services = services
     plain: dict[tuple[str, str], PlainRoute] = {}

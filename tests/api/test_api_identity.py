@@ -239,6 +239,10 @@ async def test_bodies_are_limited_and_checked_after_the_caller_is_known(net: Net
 
 async def test_unknown_paths_and_methods_are_problems(net: Net) -> None:
     refused(await net.http.get("/api/v1/nothing"), 404, "not_found")
+    for path in (f"{CURRENT}/?hotkey=x&signature=y", "/api/v1/epochs/", "/healthz/"):
+        answer = await net.http.get(path, headers={"Host": "elsewhere.example"})
+        refused(answer, 404, "not_found")
+        assert "location" not in answer.headers
     wrong = await net.http.delete(CURRENT)
     refused(wrong, 405, "method_not_allowed")
     assert wrong.headers["allow"] == "GET"
