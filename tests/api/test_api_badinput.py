@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
-from apinet import Net
+from apinet import Net, World, api_over
 from sqlalchemy import func, select
 
 from sn46.api.schema import credentials, reports, statuses
@@ -275,6 +275,14 @@ async def test_numbers_in_queries(net: Net) -> None:
         path = httpx.URL(READ, params={"bucket": bucket}).raw_path.decode()
         body = json.dumps({"epoch_id": net.epoch.id}).encode()
         assert refused(await send(net, "vali", path, body))["errors"][0]["field"] == "bucket"
+
+
+async def test_tables_that_are_none(world: World, database_url: str) -> None:
+    """PostgreSQL takes no NUL in a text: asked for one, it looked as if it were away."""
+    async with api_over(world, database_url=database_url) as net:
+        for version in ("%00", "0" * 63 + "%00", "%ff", "A" * 64, "0" * 64, "0" * 65):
+            answer = await net.http.get(f"{V1}/zipcode-tables/{version}")
+            assert refused(answer, 404)["code"] == "unknown_table", version
 
 
 async def test_headers_that_lie_about_the_caller(net: Net) -> None:

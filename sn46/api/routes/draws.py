@@ -42,6 +42,7 @@ _DRAWS = 1_000
 _DOCUMENTS = 100
 _REPORTED_EPOCHS = 100
 _CURSOR = re.compile(r"\d{1,11}", re.ASCII)
+_VERSION = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _EXAMPLE_TIME = "2024-03-15T16:00:00Z"
 _EXAMPLE_CURSOR = "1710518400"
 
@@ -203,7 +204,9 @@ async def zipcode_table(
     property_count, home_value, updated_on."""
     services = services_of(request)
     await services.authenticator.count_address(request)
-    kept = await services.past_draws.table(version, services.outside.clock.now())
+    kept = None
+    if _VERSION.fullmatch(version):  # A database need not take every text that a path can hold.
+        kept = await services.past_draws.table(version, services.outside.clock.now())
     if kept is None:
         raise Problem(
             404,
