@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -86,7 +86,7 @@ def answers(
 ) -> Answers:
     """A call's answers: 200 with an example (and a schema where no model gives one), and the
     statuses of its refusals."""
-    good: dict[str, Any] = {"example": example}
+    good: dict[str, Any] = {"example": _nulls_marked(example)}
     if schema is not None:
         good["schema"] = dict(schema)
     documented: Answers = {200: {"content": {"application/json": good}}}
@@ -131,7 +131,7 @@ def signed(body: type[BaseModel] | None = None, example: Any = None) -> dict[str
     bodies themselves, after the caller is known."""
     extra: dict[str, Any] = {"security": _SECURITY}
     if body is not None:
-        content = {"schema": body.model_json_schema(), "example": example}
+        content = {"schema": body.model_json_schema(), "example": _nulls_marked(example)}
         extra["requestBody"] = {"required": True, "content": {"application/json": content}}
     return extra
 
@@ -142,25 +142,52 @@ def publish(app: FastAPI) -> None:
     made = app.openapi
 
     def complete() -> dict[str, Any]:
-        document = made()
-        for methods in document["paths"].values():
-            for operation in methods.values():
-                unsent = operation["responses"].get("422", {})
-                if "application/json" in unsent.get("content", {}):
-                    del operation["responses"]["422"]
-        for name in ("HTTPValidationError", "ValidationError"):
-            document.get("components", {}).get("schemas", {}).pop(name, None)
-        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
-        for name, header in (_HEADER_SCHEMES | _BTAUTH_SCHEMES).items():
-            schemes[name] = {
-                "type": "apiKey",
-                "in": "header",
-                "name": header,
-                "description": "See /commitment-formats.",
-            }
+        document = app.openapi_schema
+        if document is None:
+            document = app.openapi_schema = _nulls_restored(_completed(made()))
         return document
 
     app.openapi = complete
+
+
+def _completed(document: dict[str, Any]) -> dict[str, Any]:
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            unsent = operation["responses"].get("422", {})
+            if "application/json" in unsent.get("content", {}):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document.get("components", {}).get("schemas", {}).pop(name, None)
+    schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+    for name, header in (_HEADER_SCHEMES | _BTAUTH_SCHEMES).items():
+        schemes[name] = {
+            "type": "apiKey",
+            "in": "header",
+            "name": header,
+            "description": "See /commitment-formats.",
+        }
+    return document
+
+
+_NULL = "null, which the framework would leave out with the field that it stands for"
+
+
+def _nulls_marked(example: Any) -> Any:
+    """An example for the framework, which drops every field that is null, required ones too."""
+    return _replaced(example, None, _NULL)
+
+
+def _nulls_restored(document: dict[str, Any]) -> dict[str, Any]:
+    return _replaced(document, _NULL, None)
+
+
+def _replaced(value: Any, old: Any, new: Any) -> Any:
+    if isinstance(value, Mapping):
+        items = cast(Mapping[str, Any], value).items()
+        return {name: _replaced(item, old, new) for name, item in items}
+    if isinstance(value, list):
+        return [_replaced(item, old, new) for item in cast(list[Any], value)]
+    return new if value == old else value
 
 
 _EPOCH: dict[str, Any] = {

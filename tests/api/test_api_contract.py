@@ -11,6 +11,7 @@ import requests
 import schemathesis
 from apinet import Net
 from hypothesis import HealthCheck, Phase, given, settings
+from jsonschema_rs import Draft202012Validator
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -67,6 +68,31 @@ async def test_every_call_has_examples_and_its_refusals(net: Net) -> None:
             for schemes in operation["security"]:
                 assert set(schemes) <= set(document["components"]["securitySchemes"])
     assert signed == 10
+
+
+async def test_examples_are_of_their_schemas_and_have_their_nulls(net: Net) -> None:
+    document = await document_of(net)
+    for method, path, operation in operations(document):
+        said = list(operation["responses"].values())
+        if "requestBody" in operation:
+            said.append(operation["requestBody"])
+        for content in (content for part in said for content in part.get("content", {}).values()):
+            # A reference within a schema is one within the document.
+            whole = {**content["schema"], "components": document["components"]}
+            wrong = list(Draft202012Validator(whole).iter_errors(content["example"]))
+            assert not wrong, (method, path, wrong)
+
+    def example(path: str, method: str = "get") -> Any:
+        answer = document["paths"][f"/api/v1/{path}"][method]["responses"]["200"]
+        return answer["content"]["application/json"]["example"]
+
+    assert example("zipcode-assignments/current")["selection"]["seed"] is None
+    assert example("zipcode-assignments/stats")["draw_error"] is None
+    assert example("s3-access/validator-read", "post")["next_cursor"] is None
+    # The draw of an ended epoch has its seed.
+    draw = example("epochs/{epoch_id}/draw")
+    assert draw["assignment"]["selection"]["seed"] == draw["seed"]
+    assert (await document_of(net)) == document
 
 
 async def test_the_requests_in_examples_are_understood(net: Net) -> None:

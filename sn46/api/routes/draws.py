@@ -50,7 +50,10 @@ _DRAW_EXAMPLE: dict[str, Any] = {
     "epoch_id": EXAMPLE_EPOCH,
     "drawn_at": "2024-03-15T15:30:00Z",
     "seed": EXAMPLE_HASH,
-    "assignment": ASSIGNMENT_EXAMPLE,
+    "assignment": {
+        **ASSIGNMENT_EXAMPLE,
+        "selection": {**ASSIGNMENT_EXAMPLE["selection"], "seed": EXAMPLE_HASH},
+    },
 }
 _DRAW_SCHEMA: dict[str, Any] = {
     "type": "object",
