@@ -52,6 +52,47 @@ _CODES: dict[int, tuple[str, str, str]] = {
         "This server has not seen the chain lately and does not decide by an old view.",
     ),
 }
+_ALL_CODES: dict[int, tuple[str, ...]] = {
+    400: ("body_incomplete",),
+    401: (
+        "not_authenticated",
+        "bad_signature",
+        "stale_timestamp",
+        "future_timestamp",
+        "wrong_receiver",
+        "replayed_request",
+    ),
+    403: ("hotkey_not_registered", "not_a_validator", "hotkey_mismatch", "coldkey_mismatch"),
+    404: ("unknown_epoch", "no_epoch_yet", "unknown_zipcode", "unknown_table", "not_found"),
+    409: (
+        "epoch_not_ended",
+        "epoch_ended",
+        "epoch_closed",
+        "evidence_open",
+        "results_open",
+        "upload_closed",
+        "nonce_mismatch",
+        "status_completed",
+        "assignment_mismatch",
+        "report_incomplete",
+        "report_unreadable",
+        "report_mismatch",
+        "report_final",
+    ),
+    413: ("body_too_large",),
+    422: ("invalid_request",),
+    429: ("too_many_requests",),
+    503: (
+        "chain_view_too_old",
+        "epoch_not_drawn",
+        "database_unavailable",
+        "store_unavailable",
+        "limits_unavailable",
+        "table_unavailable",
+    ),
+}
+"""Every code that is answered with a status, over all calls: programs decide by them, so none is
+renamed."""
 _PROBLEM: dict[str, Any] = {
     "type": "object",
     "title": "Problem (RFC 9457)",
@@ -107,7 +148,9 @@ def refusal(status: int) -> dict[str, Any]:
     }
     if status == 422:
         problem["errors"] = [{"field": "epoch_id", "message": "Field required"}]
-    content = {MEDIA_TYPE: {"schema": _PROBLEM, "example": problem}}
+    code_schema = {**_PROBLEM["properties"]["code"], "enum": list(_ALL_CODES[status])}
+    schema = {**_PROBLEM, "properties": {**_PROBLEM["properties"], "code": code_schema}}
+    content = {MEDIA_TYPE: {"schema": schema, "example": problem}}
     return {"description": what, "content": content}
 
 

@@ -2,8 +2,10 @@
 answer to requests made from it, signed and not."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from sn46 import api, client
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -30,6 +34,7 @@ EXAMPLES = 15
 CALLERS = (None, "ann", "vali")
 """A stranger, a miner and a validator."""
 PROBLEM = "application/problem+json"
+RAISED = re.compile(r'Problem\(\s*(\d{3}),\s*"([a-z0-9_]+)"')
 
 
 async def document_of(net: Net) -> Any:
@@ -68,6 +73,22 @@ async def test_every_call_has_examples_and_its_refusals(net: Net) -> None:
             for schemes in operation["security"]:
                 assert set(schemes) <= set(document["components"]["securitySchemes"])
     assert signed == 10
+
+
+async def test_every_code_of_the_program_is_documented(net: Net) -> None:
+    document = await document_of(net)
+    documented: dict[str, set[str]] = {}
+    for _, path, operation in operations(document):
+        for status, answer in operation["responses"].items():
+            if PROBLEM in answer.get("content", {}):
+                code = answer["content"][PROBLEM]["schema"]["properties"]["code"]
+                assert documented.setdefault(status, set(code["enum"])) == set(code["enum"]), path
+    rooms = [Path(api.__file__).parent, Path(client.__file__).parent]
+    sources = [file.read_text() for room in rooms for file in room.rglob("*.py")]
+    raised = {found for text in sources for found in RAISED.findall(text)}
+    assert len(raised) > 20
+    undocumented = {(s, c) for s, c in raised if c not in documented.get(s, ())}
+    assert undocumented == {("500", "internal_error")}
 
 
 async def test_examples_are_of_their_schemas_and_have_their_nulls(net: Net) -> None:
