@@ -206,6 +206,16 @@ async def test_a_table_is_shown_from_the_start_of_its_first_epoch(net: Net) -> N
         packed = await get(net, f"/zipcode-tables/{version}", **{"Accept-Encoding": "gzip"})
         assert packed.headers["content-encoding"] == "gzip"
         assert packed.content == plain.content
+        for weighed, is_packed in (
+            ("gzip;q=0", False),
+            ("br, gzip; q=0.0, identity", False),
+            ("br;q=0, GZIP;q=0.5", True),
+            ("x-gzip", False),
+            ("*;q=0,gzip", True),
+        ):
+            sent = await get(net, f"/zipcode-tables/{version}", **{"Accept-Encoding": weighed})
+            assert ("content-encoding" in sent.headers) is is_packed, weighed
+            assert sent.content == plain.content
         etag = plain.headers["etag"]
         assert packed.headers["etag"] == etag
         for tag in (etag, etag.removeprefix("W/"), f'"x", {etag}'):

@@ -43,6 +43,8 @@ _DOCUMENTS = 100
 _REPORTED_EPOCHS = 100
 _CURSOR = re.compile(r"\d{1,11}", re.ASCII)
 _VERSION = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?:$|,|;\s*q=(?!0(?:\.0*)?\s*(?:$|,)))", re.IGNORECASE)
+"""In ``Accept-Encoding``; with a weight of 0 it is what the caller cannot read."""
 _EXAMPLE_TIME = "2024-03-15T16:00:00Z"
 _EXAMPLE_CURSOR = "1710518400"
 
@@ -218,7 +220,7 @@ async def zipcode_table(
             "`selection.table_version` of an assignment names its table.",
         )
     cache = "public, max-age=31536000, immutable"
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if _GZIP.search(request.headers.get("accept-encoding", "")):
         return _tagged(request, kept, version, cache, {"Content-Encoding": "gzip"})
     return _tagged(request, unpacked(kept), version, cache)
 
