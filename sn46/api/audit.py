@@ -19,6 +19,7 @@ from itertools import count, islice
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from sn46.api.database import reason_of
 from sn46.api.trail import RequestEntry, Trail
 from sn46.clock import Clock
 from sn46.mechanism.epochs import Epoch, parse_epoch_id
@@ -183,7 +184,7 @@ class Audit:
             try:
                 await self._trail.add(together)
             except (SQLAlchemyError, OSError) as error:
-                log.warning("audit_not_written", entries=len(self._late), error=str(error))
+                log.warning("audit_not_written", entries=len(self._late), error=reason_of(error))
                 return False
             for _ in together:
                 self._late.popleft()

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
-from sn46.api.database import Database, DatabaseError
+from sn46.api.database import Database, DatabaseError, reason_of
 from sn46.api.migrating import BASE
 from sn46.api.server import opened
 from sn46.api.services import store_access
@@ -57,6 +57,8 @@ async def check_api(settings: ApiSettings, clock: Clock) -> AsyncGenerator[Findi
 async def _found(part: str, look: Callable[[], Awaitable[str]]) -> Finding:
     try:
         return Finding(part, True, await look())
+    except SQLAlchemyError as error:
+        return Finding(part, False, f"It cannot be used (DATABASE_URL): {reason_of(error)}.")
     except _FAULTS as error:
         return Finding(part, False, " ".join(str(error).split()))
 

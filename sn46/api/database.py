@@ -31,6 +31,17 @@ class DatabaseError(Exception):
     """The database cannot be used as it is; the message says why and what to do."""
 
 
+def reason_of(error: Exception) -> str:
+    """What the database, or another part, said, as one line for logs and for people: neither the
+    statement nor the row that it was about, which may hold what nobody may know yet."""
+    said: BaseException = getattr(error, "orig", None) or error
+    # SQLAlchemy words asyncpg's errors anew, and keeps the original as the cause.
+    if said is not error and said.__cause__ is not None:
+        said = said.__cause__
+    lines = str(said).splitlines()
+    return lines[0] if lines else type(said).__name__
+
+
 class Database:
     """An engine and its two kinds of transactions.
 
@@ -47,16 +58,25 @@ class Database:
                 folder does not exist.
         """
         try:
-            # A file does not hang up: only a server's connections are tried before use. What is
-            # written may be secret until an epoch begins, so no error shows it.
             self._engine = create_async_engine(
-                url, pool_pre_ping=not url.startswith("sqlite"), hide_parameters=True
+                url,
+                # A file does not hang up: only a server's connections are tried before use.
+                pool_pre_ping=not url.startswith("sqlite"),
+                # Values in an error's text would tell a coming epoch's seed to logs and callers.
+                hide_parameters=True,
             )
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise DatabaseError(
                 f"DATABASE_URL is not usable: {error}. Write sqlite+aiosqlite:///FILE or "
                 "postgresql+asyncpg://USER:PASSWORD@HOST/NAME."
             ) from error
+        except ValueError:
+            # What it names as no number may be a part of the password.
+            raise DatabaseError(
+                "DATABASE_URL is not usable: its port is no number. Write "
+                "postgresql+asyncpg://USER:PASSWORD@HOST:PORT/NAME, and @ : / # % of a password as "
+                "%40 %3A %2F %23 %25."
+            ) from None
         self._reading: AsyncEngine = self._engine
         self._writing: AsyncEngine = self._engine
         self._turn: AbstractAsyncContextManager[Any] = nullcontext()

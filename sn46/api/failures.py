@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from sn46.api.bodies import invalid
+from sn46.api.database import reason_of
 from sn46.api.problems import Problem, problem_response
 from sn46.store.base import StoreError
 from sn46.zipcodes import ZipTableError
@@ -26,7 +27,7 @@ def answer_failure(request: Request, error: Exception) -> Response:
     if isinstance(error, Problem):
         return _answer(request, error)
     code, what = _away(error)
-    log.warning(code, error=f"{type(error).__name__}: {error}", path=request.url.path)
+    log.warning(code, error=f"{type(error).__name__}: {reason_of(error)}", path=request.url.path)
     detail = f"{what} cannot be used at the moment. Nothing was changed; try again shortly."
     return _answer(request, Problem(503, code, detail, retry_after=5))
 

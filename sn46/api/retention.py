@@ -9,7 +9,7 @@ from sqlalchemy import delete, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import Delete
 
-from sn46.api.database import Database
+from sn46.api.database import Database, reason_of
 from sn46.api.schema import requests, statuses
 from sn46.api.settings import ApiSettings
 from sn46.clock import Clock
@@ -36,7 +36,7 @@ class Retention:
             try:
                 await self.forget()
             except (SQLAlchemyError, OSError) as error:
-                log.warning("old_rows_not_deleted", error=str(error))
+                log.warning("old_rows_not_deleted", error=reason_of(error))
             await self._clock.sleep(_EVERY)
 
     async def forget(self) -> int:

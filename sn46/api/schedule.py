@@ -9,6 +9,7 @@ from functools import lru_cache
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from sn46.api.database import reason_of
 from sn46.api.drawing import Drawer
 from sn46.api.problems import Problem, unknown_epoch
 from sn46.api.records import Records, StoredEpoch
@@ -224,7 +225,7 @@ class Scheduler:
         except (MechanismError, ZipTableError, ChainError, SQLAlchemyError, OSError) as error:
             message = _shown(error)
             if message != self.last_error:
-                log.error("epoch_not_ready", error=f"{type(error).__name__}: {error}")
+                log.error("epoch_not_ready", error=f"{type(error).__name__}: {reason_of(error)}")
             self.last_error = message
         else:
             self.last_error = None

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sn46.api.app import create_app, running
-from sn46.api.database import DatabaseError
+from sn46.api.database import DatabaseError, reason_of
 from sn46.api.services import Outside, store_access
 from sn46.api.settings import ApiSettings
 from sn46.chain.base import ChainError
@@ -174,8 +174,9 @@ async def serve(settings: ApiSettings, clock: Clock) -> None:
     except (DatabaseError, ChainError, StoreError, ConfigurationError, ValueError) as error:
         raise StartError(str(error)) from error
     except (SQLAlchemyError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise StartError(f"The database cannot be opened (DATABASE_URL): {reason}.") from error
+        raise StartError(
+            f"The database cannot be opened (DATABASE_URL): {reason_of(error)}."
+        ) from error
     log.info("api_stopped")
 
 

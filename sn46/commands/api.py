@@ -43,7 +43,7 @@ def _said(command: Callable[P, int]) -> Callable[P, int]:
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
         from sqlalchemy.exc import SQLAlchemyError
 
-        from sn46.api.database import DatabaseError
+        from sn46.api.database import DatabaseError, reason_of
         from sn46.configuration import SettingsError
 
         try:
@@ -55,8 +55,7 @@ def _said(command: Callable[P, int]) -> Callable[P, int]:
         except DatabaseError as error:
             return fail(name, str(error))
         except (SQLAlchemyError, OSError) as error:
-            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-            return fail(name, f"The database cannot be used (DATABASE_URL): {reason}.")
+            return fail(name, f"The database cannot be used (DATABASE_URL): {reason_of(error)}.")
 
     return run
 

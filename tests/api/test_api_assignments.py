@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from apinet import Net, World, api_over, small_table
-from sqlalchemy import text, update
+from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
 from sn46.api import schema
@@ -200,27 +200,6 @@ async def test_the_statistics(net: Net) -> None:
         == (stats["current_epoch"]["total_expected_listings"])
     )
     assert stats["draw_error"] is None
-
-
-async def test_a_draw_that_cannot_be_kept_shows_nothing_of_itself(net: Net) -> None:
-    """The database's own words for it name the row, and that is the next epoch's secret."""
-    trigger = "CREATE TRIGGER full BEFORE INSERT ON epochs BEGIN SELECT RAISE(ABORT, 'full'); END"
-    async with net.services.database.write() as connection:
-        await connection.execute(text(trigger))
-    following = net.epoch.next()
-    net.clock.advance_to(following.draw_at + timedelta(seconds=1))
-    stats = "/api/v1/zipcode-assignments/stats"
-
-    async def failed() -> bool:
-        return (await net.http.get(stats)).json()["draw_error"] is not None
-
-    await net.until(failed)
-    seed = selection_seed(net.world.settings_values["secret_key"].encode(), following.id)
-    for path in (stats, "/readyz"):
-        shown = (await net.http.get(path)).text
-        assert "IntegrityError" in shown
-        assert "INSERT" not in shown
-        assert seed not in shown
 
 
 async def test_an_error_of_the_database_names_no_value(net: Net) -> None:
