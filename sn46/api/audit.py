@@ -20,9 +20,10 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from sn46.api.database import reason_of
+from sn46.api.schedule import named_epoch
 from sn46.api.trail import RequestEntry, Trail
 from sn46.clock import Clock
-from sn46.mechanism.epochs import Epoch, parse_epoch_id
+from sn46.mechanism.epochs import Epoch
 from sn46.mechanism.errors import EpochError
 
 _EVERY = timedelta(seconds=2)
@@ -207,6 +208,6 @@ def _known_id(named: str, now: Epoch) -> str | None:
     if named == "previous":
         return now.previous().id
     try:
-        return parse_epoch_id(named, now.seconds).id
+        return named_epoch(named, now.seconds).id
     except EpochError:
         return None

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, cast
 
-from sqlalchemy import func, or_, select, text, tuple_, update
+from sqlalchemy import ColumnElement, func, or_, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sn46.api.database import Database
@@ -134,6 +134,29 @@ class Records:
             result = await connection.execute(select(epochs).where(epochs.c.epoch_id == epoch_id))
             row = result.mappings().first()
         return None if row is None else _stored_epoch(cast(Mapping[str, Any], row))
+
+    async def epoch_at(self, moment: datetime) -> StoredEpoch | None:
+        """The epoch that a moment falls into."""
+        return await self._first_epoch(epochs.c.start <= moment, epochs.c.end > moment)
+
+    async def last_ended(self, moment: datetime) -> StoredEpoch | None:
+        """The last epoch that has ended at a moment."""
+        return await self._first_epoch(epochs.c.end <= moment)
+
+    async def _first_epoch(self, *conditions: ColumnElement[bool]) -> StoredEpoch | None:
+        """The newest epoch that meets conditions."""
+        query = select(epochs).where(*conditions).order_by(epochs.c.start.desc()).limit(1)
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).mappings().first()
+        return None if row is None else _stored_epoch(cast(Mapping[str, Any], row))
+
+    async def newest_epoch(self) -> Epoch | None:
+        """The latest epoch that was ever drawn."""
+        columns = (epochs.c.start, epochs.c.seconds)
+        query = select(*columns).order_by(epochs.c.start.desc()).limit(1)
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).first()
+        return None if row is None else Epoch(row.start, row.seconds)
 
     async def newest_start(self) -> datetime | None:
         """The start of the latest epoch that was ever drawn."""
@@ -271,11 +294,12 @@ class Records:
             number = (await connection.execute(count)).scalar_one()
         return {"epochs": number, "zipcodes_ever": ever, "zipcodes_30_days": lately}
 
-    async def draws_of(self, zipcode: str, until: datetime) -> list[EpochId]:
-        """The epochs that drew a ZIP and began at or before a moment, newest first."""
+    async def draws_of(self, zipcode: str, ended_by: datetime) -> list[EpochId]:
+        """The epochs that drew a ZIP and have ended by a moment, newest first."""
         query = (
             select(draws.c.epoch_id)
-            .where(draws.c.zipcode == zipcode, draws.c.start <= until)
+            .join(epochs, epochs.c.epoch_id == draws.c.epoch_id)
+            .where(draws.c.zipcode == zipcode, epochs.c.end <= ended_by)
             .order_by(draws.c.start.desc())
             .limit(100)
         )

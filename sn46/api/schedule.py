@@ -50,10 +50,19 @@ class Epochs:
         self._signer = signer
         self._clock = clock
         self._cache: dict[str, StoredEpoch] = {}
+        self._running: StoredEpoch | None = None
         self._latest: Epoch | None = None
 
     def at(self, moment: datetime) -> Epoch:
-        """The epoch that a moment falls into, drawn or not."""
+        """The epoch that a moment falls into, drawn or not. One that was drawn before
+        EPOCH_SECONDS changed lasts as long as its assignment says."""
+        running = self._running
+        if running is not None and running.epoch.contains(moment):
+            return running.epoch
+        return self.by_settings(moment)
+
+    def by_settings(self, moment: datetime) -> Epoch:
+        """The epoch of the length that is set now."""
         latest = self._latest
         if latest is None or not latest.contains(moment):
             latest = self._latest = epoch_at(moment, self._settings.epoch_seconds)
@@ -67,21 +76,29 @@ class Epochs:
         """The running epoch.
 
         Raises:
-            Problem: 404 ``no_epoch_yet`` before the first one, 503 ``epoch_not_drawn`` where its
-                draw failed or is not done yet.
+            Problem: 404 ``no_epoch_yet`` before the first one, and between the last one of an
+                earlier length and the first of the new; 503 ``epoch_not_drawn`` where its draw
+                failed or is not done yet.
         """
         now = self._clock.now()
-        epoch = self.at(now)
+        running = self._running
+        if running is not None and running.epoch.contains(now):
+            return running
+        epoch = self.by_settings(now)
         if self.is_before_genesis(epoch):
             raise self._no_epoch_yet(now)
-        stored = await self._stored(epoch.id)
+        stored = await self._records.epoch_at(now)
         if stored is None:
+            ended = await self._records.last_ended(now)
+            if ended is not None and ended.epoch.end > epoch.start:
+                raise _begins("The next epoch", epoch.next(), now)
             raise Problem(
                 503,
                 "epoch_not_drawn",
                 f"The ZIP codes of epoch {epoch.id} are not drawn yet. Ask again shortly.",
                 retry_after=min(30, max(1, epoch.seconds // 32)),
             )
+        self._running = stored
         return stored
 
     async def begun(self, text: str) -> StoredEpoch:
@@ -93,15 +110,15 @@ class Epochs:
         if text == "current":
             return await self.current()
         now = self._clock.now()
-        try:
-            if text == "previous":
-                epoch = self.at(now).previous()
-            else:
-                epoch = parse_epoch_id(text, self._settings.epoch_seconds)
-        except EpochError as error:
-            raise Problem(404, "unknown_epoch", str(error)) from error
-        stored = None if epoch.start > now else await self._stored(epoch.id)
-        if stored is None:
+        if text == "previous":
+            stored = await self._records.last_ended(now)
+        else:
+            try:
+                epoch = named_epoch(text, self._settings.epoch_seconds)
+            except EpochError as error:
+                raise Problem(404, "unknown_epoch", str(error)) from error
+            stored = None if epoch.start > now else await self._stored(epoch.id)
+        if stored is None or stored.epoch.start > now:
             raise unknown_epoch(text)
         return stored
 
@@ -155,16 +172,33 @@ class Epochs:
 
     def _no_epoch_yet(self, now: datetime) -> Problem:
         genesis = self._settings.epoch_genesis or now
-        first = self.at(genesis)
+        first = self.by_settings(genesis)
         if first.start < genesis:
             first = first.next()
-        wait = int((first.start - now).total_seconds()) + 1
-        return Problem(
-            404,
-            "no_epoch_yet",
-            f"The first epoch is {first.id}; it begins in {wait} s.",
-            retry_after=wait,
-        )
+        return _begins("The first epoch", first, now)
+
+
+def named_epoch(text: str, seconds: int) -> Epoch:
+    """The epoch of a length that an id names, or else one that may have been drawn while another
+    length was set: its start and its id are right then.
+
+    Raises:
+        EpochError: where the text is no epoch's id.
+    """
+    try:
+        return parse_epoch_id(text, seconds)
+    except EpochError as error:
+        try:
+            # An epoch may start in any minute.
+            return parse_epoch_id(text, 60)
+        except EpochError:
+            raise error from None
+
+
+def _begins(what: str, epoch: Epoch, now: datetime) -> Problem:
+    wait = int((epoch.start - now).total_seconds()) + 1
+    text = f"{what} is {epoch.id}; it begins in {wait} s."
+    return Problem(404, "no_epoch_yet", text, retry_after=wait)
 
 
 @lru_cache(maxsize=_KEPT)
@@ -199,7 +233,7 @@ class Scheduler:
         self._metagraph = metagraph
         self._settings = settings
         self._clock = clock
-        self._newest: datetime | None = None
+        self._newest: Epoch | None = None
         self.heartbeat: datetime | None = None
         self.last_error: str | None = None
 
@@ -232,15 +266,13 @@ class Scheduler:
 
     async def _draw_due(self) -> None:
         now = self._clock.now()
-        current = self._epochs.at(now)
+        current = self._epochs.by_settings(now)
         due = [current]
         if now >= current.next().draw_at:
             due.append(current.next())
         failure: DrawError | None = None
         for epoch in due:
-            if self._epochs.is_before_genesis(epoch) or (
-                self._newest is not None and self._newest >= epoch.start
-            ):
+            if self._epochs.is_before_genesis(epoch) or self._is_taken(epoch):
                 continue
             try:
                 await self._draw(epoch)
@@ -252,8 +284,8 @@ class Scheduler:
     async def _draw(self, epoch: Epoch) -> None:
         """Draw one epoch unless it, or a later one, is there: a draw follows from all before it,
         so none is made afterwards."""
-        self._newest = await self._records.newest_start()
-        if self._newest is not None and self._newest >= epoch.start:
+        self._newest = await self._records.newest_epoch()
+        if self._is_taken(epoch):
             return
         view = self._metagraph.latest
         if view is None:
@@ -264,7 +296,7 @@ class Scheduler:
         inputs = await self._drawer.inputs(epoch, view)
         stored, zipcodes, table = await asyncio.to_thread(self._drawer.draw, inputs)
         kept = await self._records.add_epoch(stored, zipcodes, after=inputs.newest, table=table)
-        self._newest = await self._records.newest_start()
+        self._newest = await self._records.newest_epoch()
         if kept:
             log.info(
                 "epoch_drawn",
@@ -275,10 +307,15 @@ class Scheduler:
                 relaxed=list(stored.relaxed),
             )
 
+    def _is_taken(self, epoch: Epoch) -> bool:
+        """Whether some of its time belongs to an epoch that is drawn: itself, a later one, or one
+        from before EPOCH_SECONDS changed, which runs to its own end."""
+        return self._newest is not None and self._newest.end > epoch.start
+
     def _until_next(self) -> timedelta:
         """To the next moment at which something is due, or the pause where that is sooner."""
         now = self._clock.now()
-        current = self._epochs.at(now)
+        current = self._epochs.by_settings(now)
         moments = (current.next().draw_at, current.end)
         due = [moment - now for moment in moments if moment > now]
         pause = self.pause if self.last_error is None else min(self.pause, _RETRY_PAUSE)

@@ -130,7 +130,7 @@ class Auditor:
     ) -> Mapping[str, Any] | None:
         """The signed assignment of the epoch directly before; None where the history has none, or
         the API says that it has none."""
-        if tracker.newest is None or tracker.newest.epoch.next() != epoch:
+        if tracker.newest is None or tracker.newest.epoch.end != epoch.start:
             return None
         try:
             return (await self._api.draw(tracker.newest.epoch.id)).document

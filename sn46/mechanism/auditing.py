@@ -214,7 +214,8 @@ def _before(assignment: Assignment, record: PublicRecord) -> Iterator[Difference
     """The draw before: it is listed as it was signed, and it committed to this one's seed."""
     if record.before is None:
         return
-    follows_it = record.before.epoch.next() == assignment.epoch
+    # The owner may have changed the length of epochs meanwhile: the committed seed stays the same.
+    follows_it = record.before.epoch.end == assignment.epoch.start
     if record.before_document is None:
         if follows_it:
             yield Difference(f"draw of {record.before.epoch.id}", "none", "that of a listed epoch")
@@ -347,7 +348,7 @@ def _notes(assignment: Assignment, published: PublishedDraw, record: PublicRecor
     epoch = assignment.epoch
     if record.before is None:
         yield "This is the first draw on record, so nothing committed to its seed beforehand."
-    elif record.before.epoch.next() != epoch:
+    elif record.before.epoch.end != epoch.start:
         yield (
             f"The epoch before is not on record (the last one is {record.before.epoch.id}), so "
             "nothing committed to this seed beforehand."

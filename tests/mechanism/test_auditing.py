@@ -429,6 +429,20 @@ def test_other_secrets_from_one_epoch_to_the_next_are_named() -> None:
     assert fields_named(audited(owner.draw(EPOCH.next()))) == {"commitment"}
 
 
+@pytest.mark.parametrize("seconds", [7_200, 28_800])
+def test_a_change_of_the_epochs_length_frees_no_owner_of_its_commitment(seconds: int) -> None:
+    owner = Owner(adaptive=False)
+    # It ends at midnight, where epochs of every length begin.
+    last = Epoch(EPOCH.start.replace(hour=20), EPOCH.seconds)
+    owner.draw(last)
+    honest = audited(owner.draw(Epoch(last.end, seconds)))
+    assert (honest.differences, honest.notes) == ((), ())
+    owner = Owner(adaptive=False)
+    owner.draw(last)
+    owner.secret = b"another secret"
+    assert fields_named(audited(owner.draw(Epoch(last.end, seconds)))) == {"commitment"}
+
+
 def test_reports_count_up_to_a_quarter_of_an_epoch_before() -> None:
     owner, epoch = Owner(adaptive=True), EPOCH.next().next()
     targets = {EPOCH.start: 6_000}

@@ -28,11 +28,11 @@ from sn46.api.drawrecords import PastDraw
 from sn46.api.headers import has_tag
 from sn46.api.problems import Problem
 from sn46.api.records import Report
+from sn46.api.schedule import named_epoch
 from sn46.api.services import Services, services_of
 from sn46.api.tables import unpacked
 from sn46.api.wire import EpochInPath
 from sn46.mechanism.canonical import sha256_hex
-from sn46.mechanism.epochs import parse_epoch_id
 from sn46.mechanism.errors import EpochError
 from sn46.mechanism.times import format_time
 
@@ -234,7 +234,7 @@ def _moment(services: Services, before: str | None, cursor: str | None) -> datet
     if before is None:
         return services.outside.clock.now()
     try:
-        return parse_epoch_id(before, services.settings.epoch_seconds).start
+        return named_epoch(before, services.settings.epoch_seconds).start
     except EpochError as error:
         raise invalid([{"field": "before", "message": str(error)}]) from error
 

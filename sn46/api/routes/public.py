@@ -54,8 +54,8 @@ async def stats(request: Request) -> dict[str, Any]:
     services = services_of(request)
     await services.authenticator.count_address(request)
     now = services.outside.clock.now()
-    epoch = services.epochs.at(now)
     stored = await _current(services)
+    epoch = services.epochs.at(now) if stored is None else stored.epoch
     records = services.records
     return {
         "now": format_time(now),
@@ -177,12 +177,11 @@ async def zipcode(
             "The master table has no such ZIP. ZIPs are five digits, such as 08701.",
         )
     now = services.outside.clock.now()
-    ended = services.epochs.at(now).previous().start
     return {
         **asdict(row),
         "updated_on": row.updated_on.isoformat() if row.updated_on else None,
         "table_version": table.version,
-        "drawn_in": await services.records.draws_of(zipcode, ended),
+        "drawn_in": await services.records.draws_of(zipcode, now),
     }
 
 
