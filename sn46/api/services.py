@@ -66,12 +66,11 @@ class Services:
         records = Records(self.database)
         trail = Trail(self.database)
         limiter = Limiter(settings.limits_storage)
-        refresh = min(settings.metagraph_refresh_seconds, max(2, settings.epoch_seconds // 16))
         metagraph = Metagraph(
             outside.chain,
             clock,
             max_age=timedelta(seconds=settings.metagraph_max_age_seconds),
-            refresh_every=timedelta(seconds=refresh),
+            refresh_every=timedelta(seconds=settings.metagraph_refresh),
         )
         address_of = AddressReader(settings.trusted_proxies)
         ways = (

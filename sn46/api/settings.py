@@ -4,9 +4,12 @@ The names are those of the mechanism and of the API contract, in capitals. ``loa
 whatever is wrong into one sentence a setting.
 """
 
+import ipaddress
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import limits
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -19,8 +22,12 @@ from sn46.mechanism.draw import DrawRules
 from sn46.mechanism.epochs import DEFAULT_EPOCH_SECONDS, check_epoch_seconds
 from sn46.mechanism.errors import MechanismError
 from sn46.mechanism.rules import Rules, Unclaimed
+from sn46.mechanism.selection import LARGEST_SETTING
 
 _SECRET_CHARACTERS = 32
+_RULE = re.compile(r"\brules\.(\w+)")
+_MOST_DAYS = 36_525
+"""A hundred years: as good as for ever, and a date that every database holds."""
 
 
 class ApiSettings(BaseSettings):
@@ -33,16 +40,16 @@ class ApiSettings(BaseSettings):
     # The epoch and the draw (mechanism 1 and 2).
     epoch_seconds: int = DEFAULT_EPOCH_SECONDS
     epoch_genesis: datetime | None = None
-    target_listings: int = 10_000
+    target_listings: int = Field(10_000, le=LARGEST_SETTING)
     tolerance_percent: int = 10
     min_zipcode_listings: int = 200
-    max_zipcode_listings: int = 3_000
-    cooldown_hours: int = Field(24, ge=0)
-    max_data_age_days: int = Field(30, ge=0)
+    max_zipcode_listings: int = Field(3_000, le=LARGEST_SETTING)
+    cooldown_hours: int = Field(24, ge=0, le=LARGEST_SETTING)
+    max_data_age_days: int = Field(30, ge=0, le=LARGEST_SETTING)
     eligible_states: Annotated[frozenset[str] | None, NoDecode] = None
     target_mode: Literal["fixed", "adaptive"] = "fixed"
     target_min: int = Field(5_000, ge=1)
-    target_max: int = Field(15_000, ge=1)
+    target_max: int = Field(15_000, ge=1, le=LARGEST_SETTING)
     max_state_share: int = Field(25, ge=0, le=100)
     max_region_share: int = Field(50, ge=0, le=100)
     tier_shares: Annotated[tuple[int, int, int], NoDecode] = (30, 50, 20)
@@ -64,7 +71,7 @@ class ApiSettings(BaseSettings):
     secret_key: SecretStr
 
     # Who may call.
-    validator_min_stake: float = Field(20_000, ge=0, description="in alpha")
+    validator_min_stake: float = Field(20_000, ge=0, le=1e9, description="in alpha")
     metagraph_max_age_seconds: int = Field(1_200, ge=1)
     metagraph_refresh_seconds: int = Field(60, ge=1)
     btauth_max_age_seconds: int = Field(10, ge=1, le=300)
@@ -83,7 +90,7 @@ class ApiSettings(BaseSettings):
     limits_storage: str = IN_MEMORY
 
     # Where things are.
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1)
     port: int = Field(8000, ge=1, le=65_535)
     database_url: str = "sqlite+aiosqlite:///sn46-api.db"
     chain_endpoint: str = "finney"
@@ -95,13 +102,13 @@ class ApiSettings(BaseSettings):
     s3_region: str = "us-east-1"
     s3_access_key: SecretStr
     s3_secret_key: SecretStr
-    miner_bucket: str = "resi-miner-data"
-    validated_bucket: str = "resi-validated-data"
+    miner_bucket: str = Field("resi-miner-data", min_length=3, max_length=63)
+    validated_bucket: str = Field("resi-validated-data", min_length=3, max_length=63)
     zipcode_table: Path = Path("zipcodes.parquet")
 
-    snapshot_settle_seconds: float = Field(5.0, ge=0)
-    audit_days: int = Field(30, ge=1)
-    status_days: int = Field(30, ge=1)
+    snapshot_settle_seconds: float = Field(5.0, ge=0, le=3_600)
+    audit_days: int = Field(30, ge=1, le=_MOST_DAYS)
+    status_days: int = Field(30, ge=1, le=_MOST_DAYS)
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -118,6 +125,19 @@ class ApiSettings(BaseSettings):
     def _proxies(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            try:
+                ipaddress.ip_network(entry, strict=False)
+            except ValueError as error:
+                raise ValueError(
+                    f"{error}. Write addresses or networks, such as 10.0.0.10/32, with commas "
+                    "between them"
+                ) from error
         return value
 
     @field_validator("tier_shares", mode="before")
@@ -169,9 +189,11 @@ class ApiSettings(BaseSettings):
     @classmethod
     def _limit(cls, value: str) -> str:
         try:
-            limits.parse(value)
-        except ValueError as error:
-            raise ValueError("write it as a count per time, such as 10/hour or 1/minute") from error
+            found = limits.parse_many(value)
+        except ValueError:
+            found = []
+        if len(found) != 1 or found[0].amount < 1:
+            raise ValueError("write it as one count per time, such as 10/hour or 1/minute")
         return value
 
     @field_validator("limits_storage")
@@ -179,6 +201,14 @@ class ApiSettings(BaseSettings):
     def _storage(cls, value: str) -> str:
         if value != IN_MEMORY and not value.startswith(("valkey://", "valkeys://")):
             raise ValueError("it is memory:// or the address of a Valkey, valkey://host:6379")
+        try:
+            _ = urlsplit(value).port
+        except ValueError:
+            # What it names as no port may be a part of the password.
+            raise ValueError(
+                "its port is no number. Write valkey://:PASSWORD@HOST:PORT, and @ : / # % of a "
+                "password as %40 %3A %2F %23 %25"
+            ) from None
         return value
 
     @field_validator("wallet_path", "zipcode_table")
@@ -192,9 +222,16 @@ class ApiSettings(BaseSettings):
             self.rules()
             self.draw_rules(self.target_listings)
         except MechanismError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(_RULE.sub(lambda rule: rule[1].upper(), str(error))) from error
         if self.target_min > self.target_max:
             raise ValueError("TARGET_MIN cannot be over TARGET_MAX.")
+        if self.miner_bucket == self.validated_bucket:
+            raise ValueError("MINER_BUCKET and VALIDATED_BUCKET must be two buckets.")
+        if self.metagraph_refresh > self.metagraph_max_age_seconds:
+            raise ValueError(
+                "METAGRAPH_REFRESH_SECONDS cannot be over METAGRAPH_MAX_AGE_SECONDS: the view of "
+                "the chain would be too old to serve by before it is refreshed."
+            )
         return self
 
     def rules(self) -> Rules:
@@ -228,6 +265,11 @@ class ApiSettings(BaseSettings):
             max_region_share=self.max_region_share,
             tier_shares=self.tier_shares,
         )
+
+    @property
+    def metagraph_refresh(self) -> int:
+        """How often the chain is looked at, in seconds: short epochs ask for more."""
+        return min(self.metagraph_refresh_seconds, max(2, self.epoch_seconds // 16))
 
     @property
     def secret(self) -> bytes:

@@ -9,7 +9,7 @@ from sn46.mechanism.names import EpochId
 from sn46.mechanism.reported import ReportedEpoch
 from sn46.mechanism.target import adaptive_target
 
-_LARGEST: Final = 1_000_000_000
+LARGEST_SETTING: Final = 1_000_000_000
 """No setting of a draw is larger, so that no arithmetic with one overflows."""
 _ELSEWHERE: Final = ("target_listings", "tolerance_percent")
 """These two stand in the assignment itself."""
@@ -161,6 +161,6 @@ def _read_reported(value: Mapping[str, Any]) -> ReportedEpoch:
 
 
 def _count(value: object) -> int:
-    if type(value) is not int or not 0 <= value <= _LARGEST:
-        raise ValueError(f"{value!r} is not a whole number from 0 to {_LARGEST}")
+    if type(value) is not int or not 0 <= value <= LARGEST_SETTING:
+        raise ValueError(f"{value!r} is not a whole number from 0 to {LARGEST_SETTING}")
     return value
