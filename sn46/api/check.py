@@ -7,16 +7,19 @@ is written to the buckets to try them is removed again.
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import httpx
+from limits.errors import StorageError
 from sqlalchemy.exc import SQLAlchemyError
 
 from sn46.api.database import Database, DatabaseError, reason_of
+from sn46.api.limiting import IN_MEMORY, Limiter
 from sn46.api.migrating import BASE
-from sn46.api.server import opened
 from sn46.api.services import store_access
 from sn46.api.settings import ApiSettings
 from sn46.api.tables import TableFile
 from sn46.certificates import trusted
-from sn46.chain.base import Chain, ChainError
+from sn46.chain.base import ChainError
+from sn46.chain.connect import open_chain
+from sn46.chain.wallets import load_hotkey
 from sn46.clock import Clock
 from sn46.finding import Finding
 from sn46.mechanism.draw import DrawHistory, draw_zipcodes
@@ -28,6 +31,8 @@ from sn46.store.s3 import S3Bucket
 from sn46.store.setup import probe
 from sn46.zipcodes import ZipTableError
 
+_MOST_AHEAD = 60
+"""Seconds by which a block may be from the future: clocks differ a little."""
 _FAULTS = (
     ChainError,
     DatabaseError,
@@ -40,14 +45,16 @@ _FAULTS = (
 
 
 async def check_api(settings: ApiSettings, clock: Clock) -> AsyncGenerator[Finding]:
-    """Look at database, ZIP table, chain, wallet and both buckets, in this order."""
+    """Look at database, counters, ZIP table, wallet, chain and both buckets, in this order."""
     yield await _found("database", lambda: _database(settings))
+    yield await _found("limits", lambda: _limits(settings))
     yield await _found("ZIP table", lambda: _table(settings, clock))
+    signer: Signer | None = None
     try:
-        async with opened(settings, clock) as outside:
-            yield await _found("chain", lambda: _chain(outside.chain, outside.signer, clock))
-    except (ChainError, StoreError) as error:
+        signer = load_hotkey(settings.wallet_name, settings.wallet_hotkey, settings.wallet_path)
+    except ChainError as error:
         yield Finding("wallet", False, str(error))
+    yield await _found("chain", lambda: _chain(settings, signer, clock))
     async with httpx.AsyncClient(verify=trusted()) as http:
         for name in (settings.miner_bucket, settings.validated_bucket):
             async for finding in _bucket(settings, name, http, clock):
@@ -57,8 +64,6 @@ async def check_api(settings: ApiSettings, clock: Clock) -> AsyncGenerator[Findi
 async def _found(part: str, look: Callable[[], Awaitable[str]]) -> Finding:
     try:
         return Finding(part, True, await look())
-    except SQLAlchemyError as error:
-        return Finding(part, False, f"It cannot be used (DATABASE_URL): {reason_of(error)}.")
     except _FAULTS as error:
         return Finding(part, False, " ".join(str(error).split()))
 
@@ -67,6 +72,11 @@ async def _database(settings: ApiSettings) -> str:
     database = Database(settings.database_url)
     try:
         pending = await database.pending()
+    except (SQLAlchemyError, OSError) as error:
+        raise DatabaseError(
+            f"It cannot be used ({reason_of(error).rstrip('.')}), and without it the server does "
+            "not start. See that it runs, and that DATABASE_URL names it and who may use it."
+        ) from error
     finally:
         await database.close()
     if pending.before == BASE:
@@ -77,6 +87,21 @@ async def _database(settings: ApiSettings) -> str:
             f"{pending.after} when it starts"
         )
     return "it answers"
+
+
+async def _limits(settings: ApiSettings) -> str:
+    if settings.limits_storage == IN_MEMORY:
+        return "counted in memory, which is right for one server alone"
+    try:
+        answers = await Limiter(settings.limits_storage).check()
+    except StorageError:
+        answers = False
+    if not answers:
+        raise OSError(
+            "The Valkey does not answer, and without it signed requests are refused with 503. See "
+            "that it runs, and that LIMITS_STORAGE names it and its password."
+        )
+    return "the Valkey answers"
 
 
 async def _table(settings: ApiSettings, clock: Clock) -> str:
@@ -93,10 +118,21 @@ async def _table(settings: ApiSettings, clock: Clock) -> str:
     )
 
 
-async def _chain(chain: Chain, signer: Signer, clock: Clock) -> str:
-    view = await chain.view()
+async def _chain(settings: ApiSettings, signer: Signer | None, clock: Clock) -> str:
+    chain = open_chain(settings.chain_endpoint, netuid=settings.netuid, clock=clock)
+    try:
+        view = await chain.view()
+    finally:
+        await chain.close()
     age = (clock.now() - view.block.timestamp).total_seconds()
-    if signer.ss58_address not in view.by_hotkey:
+    if not -_MOST_AHEAD <= age <= settings.metagraph_max_age_seconds:
+        than = "older" if age > 0 else "younger"
+        raise ChainError(
+            f"The newest final block is {abs(age):.0f} s {than} than this machine's clock says. If "
+            "the clock is right, the node stands still (CHAIN_ENDPOINT names another); if not, "
+            "epochs begin and end at wrong times: set the clock."
+        )
+    if signer is not None and signer.ss58_address not in view.by_hotkey:
         raise ChainError(
             f"The API's hotkey {signer.ss58_address} is not registered on subnet {view.netuid}. "
             "It can sign assignments all the same, but check WALLET_NAME and WALLET_HOTKEY."

@@ -191,7 +191,7 @@ async def probe(
     """Prove on the store itself that a bucket works and enforces policies.
 
     It writes a few small objects under ``probe/`` and removes them again. Where the store cannot
-    be written at all, that is the only check.
+    be written at all, that is the only check; where the clocks differ, the last but one.
     """
     moment = (clock or SystemClock()).now()
     folder = f"probe/{secrets.token_hex(8)}/"
@@ -207,6 +207,8 @@ async def probe(
         checks = [await _check_owner(bucket, folder)]
         if checks[0].ok:
             checks.append(await _check_clock(bucket, http, moment))
+        if checks[-1].ok:
+            # By another clock than the store's, good policies fail and old ones hold.
             checks.extend(await _check_policy_works(bucket, http, policy, nonce))
             checks.extend(await _check_refusals(bucket, http, policy, folder, moment))
             checks.extend(await _check_reading(bucket, http, folder))
@@ -249,7 +251,10 @@ async def _check_clock(bucket: S3Bucket, http: httpx.AsyncClient, now: datetime)
         told = answer.headers.get("date")
         return told is None or abs(parsedate_to_datetime(told) - now) < _MAX_SKEW
 
-    mend = "This machine's clock and the store's differ by minutes: set this machine's."
+    mend = (
+        "This machine's clock and the store's differ by minutes: set this machine's. Until then "
+        "uploads fail or come late, and nothing else of the store can be tried."
+    )
     return await _checked("the clocks agree", mend, run)
 
 

@@ -1,11 +1,14 @@
 """``sn46 api check``: a line for each part, and what to do where one is not well."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from apinet import World
+from apinet import NETUID, World
 
 from sn46.api.check import check_api
+from sn46.chain.base import Chain
+from sn46.chain.connect import open_chain
 from sn46.clock import SystemClock
 from sn46.finding import Finding
 
@@ -30,7 +33,14 @@ async def test_a_server_that_has_all_it_needs(world: World) -> None:
         ({"target_listings": 10_000_000}, "ZIP table", "TARGET_LISTINGS"),
         ({"chain_endpoint": "local:/no/such/chain.sqlite"}, "chain", "chain"),
         ({"netuid": 47}, "chain", "47"),
+        ({"chain_endpoint": "moon"}, "chain", "moon"),
         ({"wallet_hotkey": "nobody"}, "wallet", "nobody"),
+        (
+            {"database_url": "postgresql+asyncpg://sn46:topsecret@127.0.0.1:9/sn46"},
+            "database",
+            "DATABASE_URL",
+        ),
+        ({"limits_storage": "valkey://:topsecret@127.0.0.1:9"}, "limits", "LIMITS_STORAGE"),
     ],
 )
 async def test_what_is_not_well_is_named(
@@ -40,6 +50,35 @@ async def test_what_is_not_well_is_named(
     assert not found.ok
     assert words in found.text
     assert "\n" not in found.text
+    assert "topsecret" not in found.text
+
+
+async def test_a_store_that_cannot_be_used_says_nothing_of_wallet_and_chain(world: World) -> None:
+    found = await findings(world, s3_region="")
+    assert found["chain"].ok
+    assert "wallet" not in found
+    assert not found[world.settings().miner_bucket].ok
+
+
+@pytest.mark.parametrize("seconds", [-3_600, 3_600])
+async def test_a_chain_of_another_time_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """By a clock that differs from that which the chain's blocks follow."""
+    opened = open_chain(f"local:{world.folder}/chain.sqlite", netuid=NETUID, clock=world.clock)
+
+    def same(*_args: Any, **_options: Any) -> Chain:
+        return opened
+
+    class OtherClock(SystemClock):
+        def now(self) -> datetime:
+            return world.clock.now() + timedelta(seconds=seconds)
+
+    monkeypatch.setattr("sn46.api.check.open_chain", same)
+    settings = world.settings(metagraph_max_age_seconds=1_200)
+    found = {f.part: f async for f in check_api(settings, OtherClock())}["chain"]
+    assert not found.ok
+    assert "set the clock" in found.text
 
 
 async def test_a_store_with_other_keys_is_named(world: World) -> None:
