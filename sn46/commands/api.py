@@ -1,4 +1,5 @@
-"""``sn46 api``: run the server, check what it needs, migrate its database, read its audit log."""
+"""``sn46 api``: run the server, check what it needs, make its buckets, migrate its database, read
+its audit log."""
 
 import asyncio
 import json as jsonlib
@@ -87,6 +88,38 @@ def check() -> int:
     print("ok    settings")
 
     return asyncio.run(tell(check_api(settings, SystemClock())))
+
+
+@app.command()
+@_said
+def buckets(
+    keep_days: Annotated[
+        int | None, typer.Option(min=8, help="Remove what is older; all is kept by default.")
+    ] = None,
+) -> int:
+    """Create what is missing of the two buckets: they themselves, their versions, and the block
+    against public access. Can be repeated; api check proves what came of it."""
+    from sn46.api.services import store_access
+    from sn46.api.settings import load_settings
+    from sn46.store.base import StoreError
+    from sn46.store.setup import prepare_buckets
+
+    settings = load_settings()
+    try:
+        steps = asyncio.run(
+            prepare_buckets(
+                store_access(settings),
+                miner_bucket=settings.miner_bucket,
+                results_bucket=settings.validated_bucket,
+                keep_days=keep_days,
+            )
+        )
+    except StoreError as error:
+        raise _Refused(str(error)) from error
+    for step in steps:
+        note = f": {step.note}" if step.note else ""
+        print(f"{'ok   ' if step.done else 'note '} {step.bucket}: {step.step}{note}")
+    return 0
 
 
 @app.command()

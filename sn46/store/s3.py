@@ -462,7 +462,7 @@ def store_error(error: Exception, what: str, access: S3Access) -> StoreError:
     first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
     text = f"{error_code(error)} {error}"
     mends: Iterable[tuple[tuple[str, ...], str]] = (
-        (("NoSuchBucket",), "Create the buckets first (set-up of the store)."),
+        (("NoSuchBucket",), "Create the buckets first (the owner does with sn46 api buckets)."),
         (
             ("InvalidAccessKeyId", "SignatureDoesNotMatch"),
             "Check the access key, the secret key and the region.",

@@ -275,7 +275,7 @@ async def _check_policy_works(
         return answer.content == b"first" and await bucket.get(key) == b"second"
 
     mend_policy = "The store does not accept POST policies as S3 defines them: use another store."
-    mend_versions = "Turn on the bucket's versions (set-up of the store does)."
+    mend_versions = "Turn on the bucket's versions (sn46 api buckets does)."
     return [
         await _checked("an upload within the policy is accepted", mend_policy, accepted),
         await _checked("what is overwritten can still be read", mend_versions, versions),

@@ -1,6 +1,8 @@
 """``sn46 api check``: a line for each part, and what to do where one is not well."""
 
+import asyncio
 from datetime import datetime, timedelta
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from apinet import NETUID, World
 from sn46.api.check import check_api
 from sn46.chain.base import Chain
 from sn46.chain.connect import open_chain
+from sn46.cli import main
 from sn46.clock import SystemClock
 from sn46.finding import Finding
 
@@ -92,3 +95,26 @@ async def test_a_good_store_is_well_by_the_stores_own_time(world: World) -> None
     of_buckets = [f for f in found if settings.miner_bucket in f.part]
     assert of_buckets
     assert [f for f in of_buckets if not f.ok] == []
+
+
+async def test_the_owner_makes_the_buckets_that_the_check_asks_for(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"miner_bucket": f"m-{token_hex(4)}", "validated_bucket": f"v-{token_hex(4)}"}
+    monkeypatch.chdir(world.folder)
+    for name, value in (world.settings_values | names).items():
+        monkeypatch.setenv(name.upper(), str(value))
+    settings = world.settings(**names)
+    before = {f.part: f async for f in check_api(settings, SystemClock()) if not f.ok}
+    missing = [f for part, f in before.items() if part.startswith(names["miner_bucket"])]
+    assert "sn46 api buckets" in " ".join(f.text for f in missing)
+    for _ in range(2):
+        assert await asyncio.to_thread(main, ["api", "buckets", "--keep-days", "30"]) == 0
+        lines = capsys.readouterr().out
+        assert all(f"{name}: versions kept" in lines for name in names.values())
+    found = [f async for f in check_api(settings, SystemClock()) if f.part.startswith("m-")]
+    assert found
+    assert [f for f in found if not f.ok] == []
+    monkeypatch.setenv("S3_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert await asyncio.to_thread(main, ["api", "buckets"]) == 1
+    assert "127.0.0.1:9" in capsys.readouterr().err
