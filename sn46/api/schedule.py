@@ -19,6 +19,7 @@ from sn46.client.metagraph import Metagraph
 from sn46.clock import Clock
 from sn46.mechanism.assignment import read_assignment
 from sn46.mechanism.canonical import canonical_json, sha256_hex
+from sn46.mechanism.chainview import Block
 from sn46.mechanism.epochs import Epoch, epoch_at, parse_epoch_id
 from sn46.mechanism.errors import AssignmentError, DrawError, EpochError, MechanismError
 from sn46.mechanism.signing import Signer, address_of
@@ -28,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 _LONGEST_PAUSE = timedelta(seconds=15)
 _RETRY_PAUSE = timedelta(seconds=2)
+_BLOCKS_LATE = timedelta(seconds=1_200)
+_MINUTE = timedelta(minutes=1)
 _KEPT = 8
 
 
@@ -271,6 +274,11 @@ class Scheduler:
         if now >= current.next().draw_at:
             due.append(current.next())
         failure: DrawError | None = None
+        if self._newest is not None and self._newest.start - self._newest.length > now:
+            failure = DrawError(
+                f"Epoch {self._newest.id} is drawn already, as the clock was ahead at the time or "
+                "is behind now. No epoch before it is drawn any more; set the clock if it is wrong."
+            )
         for epoch in due:
             if self._epochs.is_before_genesis(epoch) or self._is_taken(epoch):
                 continue
@@ -293,6 +301,7 @@ class Scheduler:
                 "The chain has not been seen since this server started, so it cannot name the "
                 f"validators of epoch {epoch.id}."
             )
+        self._check_clock(view.block)
         inputs = await self._drawer.inputs(epoch, view)
         stored, zipcodes, table = await asyncio.to_thread(self._drawer.draw, inputs)
         kept = await self._records.add_epoch(stored, zipcodes, after=inputs.newest, table=table)
@@ -305,6 +314,20 @@ class Scheduler:
                 listings=stored.total_listings,
                 eligible=stored.eligible,
                 relaxed=list(stored.relaxed),
+            )
+
+    def _check_clock(self, block: Block) -> None:
+        """A draw that a clock far ahead brought about would stand in the way of all before it.
+
+        Raises:
+            ChainError: where the chain is seen, and its newest block is of another time.
+        """
+        apart = abs(self._clock.now() - block.timestamp)
+        most = timedelta(seconds=self._settings.metagraph_max_age_seconds)
+        if self._metagraph.last_error is None and apart > max(most, _BLOCKS_LATE):
+            raise ChainError(
+                f"This machine's clock and the chain's newest block are {apart // _MINUTE} minutes "
+                "apart: one of both is wrong, and no epoch is drawn by it."
             )
 
     def _is_taken(self, epoch: Epoch) -> bool:

@@ -43,6 +43,8 @@ async def services_at(url: str, folder: Path, clock: Clock) -> AsyncGenerator[Se
         database_url=url,
         zipcode_table=folder / "zipcodes.parquet",
         cooldown_hours=4,
+        # The chain goes by the machine's clock, and not by the one that is stepped.
+        metagraph_max_age_seconds=10**7,
     )
     bucket = S3Bucket(S3Access("http://127.0.0.1:9", "us-east-1", "none", "none"), "none")
     chain = open_chain(f"local:{folder}/chain.sqlite", netuid=settings.netuid)

@@ -10,15 +10,16 @@ from apinet import Net, World, api_over
 from test_api_audit_draw import audit, audit_last, draw_following, get, move_to, texts
 
 from sn46.client.api import ApiError
-from sn46.mechanism.epochs import Epoch
+from sn46.mechanism.epochs import Epoch, epoch_at
 
 HOUR = 3_600
 
 
 @pytest.fixture
 def world(world: World) -> World:
-    """At 08:20: for a while it is the same epoch by lengths of one, two and four hours."""
-    world.clock.advance_to(world.clock.now().replace(hour=8, minute=20, second=0, microsecond=0))
+    """A moment that lies in the same epoch's first third by lengths of one, two and four hours."""
+    following = epoch_at(world.clock.now(), 4 * HOUR).next()
+    world.clock.advance_to(following.start + timedelta(minutes=20))
     return world
 
 
