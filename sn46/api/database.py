@@ -25,6 +25,8 @@ from sn46.api.migrating import HEAD, Migration, RevisionError
 _LOCK = 46_046_046
 _SQLITE_WAIT_MS = 15_000
 _CLOSING_SECONDS = 15
+_ANSWER_SECONDS = 60
+"""What no statement of the server's takes, and no PostgreSQL that is there to connect to."""
 
 
 class DatabaseError(Exception):
@@ -58,13 +60,7 @@ class Database:
                 folder does not exist.
         """
         try:
-            self._engine = create_async_engine(
-                url,
-                # A file does not hang up: only a server's connections are tried before use.
-                pool_pre_ping=not url.startswith("sqlite"),
-                # Values in an error's text would tell a coming epoch's seed to logs and callers.
-                hide_parameters=True,
-            )
+            self._engine = _engine(url)
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise DatabaseError(
                 f"DATABASE_URL is not usable: {error}. Write sqlite+aiosqlite:///FILE or "
@@ -77,6 +73,7 @@ class Database:
                 "postgresql+asyncpg://USER:PASSWORD@HOST:PORT/NAME, and @ : / # % of a password as "
                 "%40 %3A %2F %23 %25."
             ) from None
+        self._url = url
         self._reading: AsyncEngine = self._engine
         self._writing: AsyncEngine = self._engine
         self._turn: AbstractAsyncContextManager[Any] = nullcontext()
@@ -108,7 +105,7 @@ class Database:
         with self._counted():
             async with self._turn, self._writing.begin() as connection:
                 if exclusive and not self.is_sqlite:
-                    await connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
+                    await _take_lock(connection)
                 yield connection
 
     @contextmanager
@@ -134,8 +131,17 @@ class Database:
             DatabaseError: where the database is newer than this program, or there is no such
                 revision; nothing was changed.
         """
-        async with self.write(exclusive=True) as connection:
-            return await _known(connection.run_sync(migrating.migrate, to))
+        if self.is_sqlite:
+            async with self.write() as connection:
+                return await _known(connection.run_sync(migrating.migrate, to))
+        # It takes as long as it takes, and so does another server's before it.
+        engine = _engine(self._url, patient=True)
+        try:
+            async with engine.begin() as connection:
+                await _take_lock(connection)
+                return await _known(connection.run_sync(migrating.migrate, to))
+        finally:
+            await engine.dispose()
 
     async def pending(self) -> Migration:
         """What ``migrate`` would do.
@@ -153,6 +159,26 @@ class Database:
             async with asyncio.timeout(_CLOSING_SECONDS):
                 await self._at_rest.wait()
         await self._engine.dispose()
+
+
+def _engine(url: str, *, patient: bool = False) -> AsyncEngine:
+    """An engine for an address; ``patient`` waits for an answer for ever."""
+    is_file = url.startswith("sqlite")
+    # A connection that a firewall forgot, or a machine that died, says nothing more: the one who
+    # waits for it must be told, and the pool let go of it.
+    impatience = {"timeout": _ANSWER_SECONDS, "command_timeout": _ANSWER_SECONDS}
+    return create_async_engine(
+        url,
+        # A file does not hang up: only a server's connections are tried before use.
+        pool_pre_ping=not is_file,
+        connect_args={} if is_file or patient else impatience,
+        # Values in an error's text would tell a coming epoch's seed to logs and callers.
+        hide_parameters=True,
+    )
+
+
+async def _take_lock(connection: AsyncConnection) -> None:
+    await connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
 
 
 def _check_folder(file: str | None) -> None:
