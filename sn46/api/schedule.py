@@ -114,7 +114,7 @@ class Epochs:
             return await self.current()
         now = self._clock.now()
         if text == "previous":
-            stored = await self._records.last_ended(now)
+            stored = await self._last_ended(now)
         else:
             try:
                 epoch = named_epoch(text, self._settings.epoch_seconds)
@@ -157,6 +157,18 @@ class Epochs:
             stored = await self._stored(epoch_id)
             if stored is not None:
                 await self.revealed(stored)
+
+    async def _last_ended(self, now: datetime) -> StoredEpoch | None:
+        """Asks no database where the running epoch, and the one that it follows, are known."""
+        running = self._running
+        if running is not None and running.epoch.contains(now):
+            for known in self._cache.values():
+                if known.epoch.end == running.epoch.start:
+                    return known
+        stored = await self._records.last_ended(now)
+        if stored is not None:
+            self._keep(stored)
+        return stored
 
     async def _stored(self, epoch_id: str) -> StoredEpoch | None:
         """A stored epoch never changes but for its reveal, so it is read once."""

@@ -1,7 +1,7 @@
 """What to sign, as the server itself tells it, and what it counts."""
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -10,6 +10,7 @@ from apinet import L, Net, World, api_over
 from bittensor_core import CRYPTO_SR25519, verify
 from prometheus_client.parser import text_string_to_metric_families
 
+from sn46.api.records import Records
 from sn46.mechanism.epochs import epoch_at
 
 CURRENT = "/api/v1/zipcode-assignments/current"
@@ -142,6 +143,17 @@ async def test_labels_do_not_grow_with_what_callers_send(net: Net) -> None:
     # One more series of each kind for the older form of the same call, and the 20 stay one.
     assert all("/field-form/" in name for name in grown)
     assert not any(secret in "".join(before | grown) for secret in (net.hotkey("ann"), "127.0.0"))
+
+
+async def test_figures_are_told_while_the_database_is_away(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_records: Records, _moment: datetime) -> None:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(Records, "epoch_at", away)
+    net.clock.advance_to(net.epoch.end)
+    assert (await figures(net))[at("epoch_drawn")] == 0
 
 
 async def test_each_server_counts_for_itself(world: World) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastapi import APIRouter, Request
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import PlainTextResponse, Response
 
 from sn46.api import legacy
@@ -55,6 +56,7 @@ async def metrics(request: Request) -> Response:
 async def _is_drawn(services: Services) -> bool:
     try:
         await services.epochs.current()
-    except Problem:
+    except (Problem, SQLAlchemyError, OSError):
+        # Without its database a server knows of no draw; its figures are needed most then.
         return False
     return True
