@@ -63,6 +63,7 @@ def create_app(settings: ApiSettings, outside: Outside) -> Api:
         redirect_slashes=False,
     )
     app.state.services = services
+    app.state.readiness = health.readiness_of(services)
     plain: dict[tuple[str, str], PlainRoute] = {}
     routers = (assignments, access, results, public, draws)
     for router in (module.router for module in routers):

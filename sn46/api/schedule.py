@@ -313,7 +313,8 @@ class Scheduler:
                 "The chain has not been seen since this server started, so it cannot name the "
                 f"validators of epoch {epoch.id}."
             )
-        self._check_clock(view.block)
+        if self._newest is None or self._newest.end != epoch.start:
+            self._check_clock(epoch, view.block)
         inputs = await self._drawer.inputs(epoch, view)
         stored, zipcodes, table = await asyncio.to_thread(self._drawer.draw, inputs)
         kept = await self._records.add_epoch(stored, zipcodes, after=inputs.newest, table=table)
@@ -328,18 +329,21 @@ class Scheduler:
                 relaxed=list(stored.relaxed),
             )
 
-    def _check_clock(self, block: Block) -> None:
-        """A draw that a clock far ahead brought about would stand in the way of all before it.
+    def _check_clock(self, epoch: Epoch, block: Block) -> None:
+        """A draw that leaves out epochs ends them for good, and a clock far ahead leaves out many.
+        (The one that follows the newest draw leaves out none, so that a chain which stands still
+        costs no epoch its draw.)
 
         Raises:
-            ChainError: where the chain is seen, and its newest block is of another time.
+            DrawError: where the chain is seen, and its newest block is of another time.
         """
         apart = abs(self._clock.now() - block.timestamp)
         most = timedelta(seconds=self._settings.metagraph_max_age_seconds)
         if self._metagraph.last_error is None and apart > max(most, _BLOCKS_LATE):
-            raise ChainError(
+            raise DrawError(
                 f"This machine's clock and the chain's newest block are {apart // _MINUTE} minutes "
-                "apart: one of both is wrong, and no epoch is drawn by it."
+                f"apart: one of both is wrong, and epoch {epoch.id} would leave out epochs before "
+                "it."
             )
 
     def _is_taken(self, epoch: Epoch) -> bool:

@@ -49,7 +49,7 @@ async def machine(world: World, **changes: Any) -> AsyncGenerator[Machine]:
         await chain.close()
 
 
-async def test_a_clock_far_from_the_chains_draws_nothing(world: World) -> None:
+async def test_a_clock_far_from_the_chains_leaves_out_no_epochs(world: World) -> None:
     async with machine(world, metagraph_max_age_seconds=1_200) as server:
         now = server.clock.now()
         assert await server.round_at(now) is None
@@ -64,6 +64,18 @@ async def test_a_clock_far_from_the_chains_draws_nothing(world: World) -> None:
         server.blocks.time = first.next().draw_at
         assert await server.round_at(server.blocks.time) is None
         assert await server.newest() == first.next()
+
+
+async def test_a_chain_that_stands_still_costs_no_epoch_its_draw(world: World) -> None:
+    """The one that follows the newest draw leaves out none, whatever the time is."""
+    async with machine(world, metagraph_max_age_seconds=1_200) as server:
+        assert await server.round_at(server.clock.now()) is None
+        for _ in range(3):
+            newest = await server.newest()
+            assert newest is not None
+            assert await server.round_at(newest.next().draw_at) is None
+            assert await server.newest() == newest.next()
+        assert server.clock.now() - server.blocks.now() > 2 * newest.length
 
 
 async def test_a_chain_that_is_away_holds_no_draw_up(world: World) -> None:

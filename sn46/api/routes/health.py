@@ -1,7 +1,7 @@
 """Alive, and fit to serve."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse, Response
 
 from sn46.api.contract import answers
 from sn46.api.problems import Problem
-from sn46.api.services import Services, services_of
+from sn46.api.services import Services
+from sn46.background import Shared
 from sn46.store.base import Bucket, StoreError
 
 router = APIRouter(tags=["health"])
@@ -21,6 +22,7 @@ _CHECK_SECONDS = 5
 _GRACE = timedelta(seconds=60)
 
 Check = Callable[[Services], Awaitable[str]]
+Parts = Mapping[str, Mapping[str, Any]]
 
 
 class _Unfit(Exception):
@@ -62,15 +64,25 @@ _UNFIT_ANSWER: dict[str, Any] = {
 )
 async def readyz(request: Request) -> Response:
     """Whether this server is fit to serve, part by part; 503 where one part is not."""
-    services = services_of(request)
-    names = list(_CHECKS)
-    found = await asyncio.gather(*(_checked(services, _CHECKS[name]) for name in names))
-    parts: dict[str, Any] = {
-        name: {"ok": ok, "detail": detail} for name, (ok, detail) in zip(names, found, strict=True)
-    }
-    ready = all(ok for ok, _ in found)
+    looked: Shared[Parts] = request.app.state.readiness
+    parts = await looked.result()
+    ready = all(part["ok"] for part in parts.values())
     headers = {} if ready else {"Retry-After": "5"}
     return JSONResponse({"ready": ready, "parts": parts}, 200 if ready else 503, headers)
+
+
+def readiness_of(services: Services) -> Shared[Parts]:
+    """A look at every part, shared by all who ask meanwhile: anyone may ask, without a limit, and
+    each look lists both buckets."""
+
+    async def look() -> Parts:
+        found = await asyncio.gather(*(_checked(services, check) for check in _CHECKS.values()))
+        return {
+            name: {"ok": ok, "detail": detail}
+            for name, (ok, detail) in zip(_CHECKS, found, strict=True)
+        }
+
+    return Shared(look)
 
 
 async def _checked(services: Services, check: Check) -> tuple[bool, str]:
