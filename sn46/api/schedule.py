@@ -14,7 +14,6 @@ from sn46.api.drawing import Drawer
 from sn46.api.problems import Problem, unknown_epoch
 from sn46.api.records import Records, StoredEpoch
 from sn46.api.settings import ApiSettings
-from sn46.chain.base import ChainError
 from sn46.client.metagraph import Metagraph
 from sn46.clock import Clock
 from sn46.mechanism.assignment import read_assignment
@@ -222,12 +221,12 @@ def _served(document: bytes) -> Served:
 
 
 def _shown(error: Exception) -> str:
-    """What anyone may read of a failure. What a database or a file says of itself, such as the row
-    that it could not take, is for the log."""
-    name = type(error).__name__
-    if isinstance(error, (SQLAlchemyError, OSError)):
-        return f"{name}: the database or a file cannot be used; the server's log says why"
-    return f"{name}: {error}"
+    """What anyone may read of a failure. What other parts say of themselves, such as a row that
+    the database could not take, a file's place or a node's address, is for the log."""
+    if isinstance(error, MechanismError):
+        return f"{type(error).__name__}: {error}"
+    part = "the ZIP table" if isinstance(error, ZipTableError) else "the database or a file"
+    return f"{type(error).__name__}: {part} cannot be used; the server's log says why"
 
 
 class Scheduler:
@@ -271,7 +270,7 @@ class Scheduler:
         try:
             await self._draw_due()
             await self._epochs.reveal_ended()
-        except (MechanismError, ZipTableError, ChainError, SQLAlchemyError, OSError) as error:
+        except (MechanismError, ZipTableError, SQLAlchemyError, OSError) as error:
             message = _shown(error)
             if message != self.last_error:
                 log.error("epoch_not_ready", error=f"{type(error).__name__}: {reason_of(error)}")
@@ -309,7 +308,7 @@ class Scheduler:
             return
         view = self._metagraph.latest
         if view is None:
-            raise ChainError(
+            raise DrawError(
                 "The chain has not been seen since this server started, so it cannot name the "
                 f"validators of epoch {epoch.id}."
             )

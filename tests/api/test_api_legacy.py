@@ -1,7 +1,6 @@
 """The deployed clients' contract, row by row: what they sign, send and read, over a real store."""
 
 import contextlib
-import time
 import xml.etree.ElementTree as ET
 from datetime import datetime, timedelta
 from typing import Any
@@ -429,13 +428,13 @@ async def test_large_bodies_in_this_form_are_413(net: Net) -> None:
 
 
 async def test_fields_that_no_call_has_cost_nothing(net: Net) -> None:
-    """To translate such a name took a second for 12 kB and half a minute for 60."""
-    began = time.process_time()
-    for path in ("s3-access/miner-upload", "s3-access/validator-read", "validation-results"):
+    """To translate such a name took half a minute for 60 kB: these would take longer than a test
+    may."""
+    paths = ("s3-access/miner-upload", "s3-access/validator-read", "validation-results")
+    for path in 3 * paths:
         body = signed(net, "ann", "anything", **{"A" * 60_000: 1})
         answer = await net.http.post(f"{V1}/{path}", json=body)
         assert (answer.status_code, answer.json()["code"]) == (401, "bad_signature")
-    assert time.process_time() - began < 5
 
 
 async def test_deeply_nested_fields_are_refused_by_name(net: Net) -> None:

@@ -14,6 +14,7 @@ from sn46.api.contract import answers
 from sn46.api.problems import Problem
 from sn46.api.services import Services
 from sn46.background import Shared
+from sn46.client.metagraph import Metagraph
 from sn46.store.base import Bucket, StoreError
 
 router = APIRouter(tags=["health"])
@@ -123,11 +124,18 @@ async def _chain(services: Services) -> str:
     metagraph = services.metagraph
     view, age = metagraph.latest, metagraph.age
     if view is None or age is None:
-        raise _Unfit(f"not seen yet: {metagraph.last_error or 'the first look is under way'}")
+        raise _Unfit(f"not seen yet: {_why(metagraph, 'the first look is under way')}")
     text = f"block {view.block.number}, {max(0, int(age.total_seconds()))} s old"
     if not metagraph.is_fresh:
-        raise _Unfit(f"{text}: too old ({metagraph.last_error or 'no new block came'})")
+        raise _Unfit(f"{text}: too old ({_why(metagraph, 'no new block came')})")
     return f"{text}, {len(view.neurons)} neurons"
+
+
+def _why(metagraph: Metagraph, otherwise: str) -> str:
+    """Without the node's own words, which may hold its address."""
+    if metagraph.last_error is None:
+        return otherwise
+    return "the node cannot be asked; the server's log says why"
 
 
 async def _epoch(services: Services) -> str:
