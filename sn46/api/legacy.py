@@ -341,6 +341,7 @@ def _in_snake(body: bytes) -> bytes:
 # Their own paths
 
 
+@router.head("/healthcheck", include_in_schema=False)
 @router.get("/healthcheck", responses=answers({"status": "ok", "service": SERVICE}))
 async def healthcheck() -> dict[str, str]:
     """The process answers, in the words of the deployed clients."""

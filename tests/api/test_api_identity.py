@@ -237,6 +237,13 @@ async def test_bodies_are_limited_and_checked_after_the_caller_is_known(net: Net
         assert signed.json()["errors"][0]["field"]
 
 
+async def test_who_watches_from_outside_may_ask_for_the_head(net: Net) -> None:
+    for path in ("/healthz", "/readyz", "/healthcheck", "/api/v1/healthz", "/api/v1/readyz"):
+        answer = await net.http.head(path)
+        assert (answer.status_code, answer.content) == (200, b""), path
+        assert (await net.http.delete(path)).headers["allow"] == "GET, HEAD"
+
+
 async def test_unknown_paths_and_methods_are_problems(net: Net) -> None:
     refused(await net.http.get("/api/v1/nothing"), 404, "not_found")
     for path in (f"{CURRENT}/?hotkey=x&signature=y", "/api/v1/epochs/", "/healthz/"):

@@ -30,6 +30,8 @@ class _Unfit(Exception):
     """A part that does not do its work; the text says why."""
 
 
+# Those who watch a server from outside ask for the head alone.
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", responses=answers({"status": "ok"}))
 async def healthz() -> dict[str, str]:
     """The process answers."""
@@ -55,6 +57,7 @@ _UNFIT_ANSWER: dict[str, Any] = {
 }
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     responses=answers(
