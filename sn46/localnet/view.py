@@ -9,7 +9,6 @@ from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +19,7 @@ from sn46.mechanism.epochs import Epoch
 
 _PLAIN_EVERY = timedelta(seconds=15)
 _NOTE_LENGTH = 60
+_BAR = 12
 
 
 @dataclass(frozen=True)
@@ -119,19 +119,22 @@ class LiveView(View):
 
 
 def _rows(kind: str, seen: Sequence[Seen]) -> Table:
+    """Where room is short, the notes are cut and nothing else: rich takes it from a column whose
+    width is free first."""
     table = Table(box=None, padding=(0, 1), show_header=True, header_style="dim")
     table.add_column(kind, width=16, no_wrap=True)
     table.add_column("phase", width=20, no_wrap=True)
-    table.add_column("progress", width=20)
-    table.add_column("", no_wrap=True)
+    table.add_column("progress", width=_BAR)
+    table.add_column("")
     for one in seen:
         status = one.status
         phase = status.phase if one.state is State.RUNNING else one.state.value
         bar: RenderableType = ""
         if status.of:
-            bar = ProgressBar(total=status.of, completed=status.done, width=18)
+            bar = ProgressBar(total=status.of, completed=status.done, width=_BAR)
         count = f"{status.done} of {status.of}  " if status.of else ""
-        table.add_row(one.name, phase, bar, escape(f"{count}{_shortened(status.note)}"))
+        note = Text(f"{count}{_shortened(status.note)}", no_wrap=True, overflow="ellipsis")
+        table.add_row(one.name, phase, bar, note)
     return table
 
 

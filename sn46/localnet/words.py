@@ -1,10 +1,14 @@
 """An epoch's result for people: a table, and the reasons in plain words."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +17,12 @@ from sn46.localnet.results import EpochResult
 from sn46.mechanism.names import PPM, Hotkey
 
 _LINE = 200
+_WHY = "valid or why not"
+_SCORES = ("speed", "complete", "volume", "accuracy", "final", "weight")
+_FOLDED = 20
+"""Reasons are folded to so many characters, and no further."""
+
+_ANY_WIDTH = 1_000
 _SHORT = {
     "hotkey_not_registered": "not registered",
     "manifest_missing": "no manifest in time",
@@ -50,26 +60,77 @@ def epoch_summary(result: EpochResult, people: People) -> RenderableType:
     return Group(*parts)
 
 
-def report_table(report: Mapping[str, Any], *, names: Mapping[Hotkey, str]) -> Table:
+def report_table(report: Mapping[str, Any], *, names: Mapping[Hotkey, str]) -> RenderableType:
     """A report's miners, best paid first. ``names`` are the miners that are known by one, and
-    stand in the table whether they submitted anything or not."""
+    stand in the table whether they submitted anything or not. Where the terminal is too narrow
+    for hotkeys and lines, the table does without them."""
+    rows = _rows(report, names)
+    title = f"Epoch {report.get('epoch_id')}"
+    wide = Table(title=title, title_justify="left")
+    narrow = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0
+    )
+    _fill(wide, ("miner", "strategy") if names else ("miner",), rows, lambda row: row.who)
+    _fill(narrow, ("miner",), rows, lambda row: (row.called,))
+    return _Fitting(wide, narrow)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of a report's table: ``who`` are its first cells, ``called`` is the same in short."""
+
+    who: tuple[str, ...]
+    called: str
+    cells: Sequence[str]
+
+
+def _rows(report: Mapping[str, Any], names: Mapping[Hotkey, str]) -> list[_Row]:
     miners: Mapping[str, Any] = report.get("miners") or {}
-    table = Table(title=f"Epoch {report.get('epoch_id')}", title_justify="left")
-    table.add_column("miner", no_wrap=True)
-    if names:
-        table.add_column("strategy", no_wrap=True)
-    table.add_column("valid or why not", overflow="fold")
-    for column in ("speed", "complete", "volume", "accuracy", "final", "weight"):
-        table.add_column(column, justify="right", no_wrap=True)
+
+    def row(hotkey: str, name: str, cells: Sequence[str]) -> _Row:
+        who = (short(hotkey), name) if names else (hotkey,)
+        return _Row(who, name or short(hotkey), cells)
+
     known = {**{Hotkey(hotkey): "" for hotkey in miners}, **names}
-    for hotkey in sorted(known, key=lambda h: (_order(miners.get(h)), known[h], h)):
-        who = [short(hotkey) if names else hotkey, *([known[hotkey]] if names else [])]
-        table.add_row(*who, *_cells(miners.get(hotkey)))
-    unearned = {h: w for h, w in (report.get("weights") or {}).items() if h not in known and w}
-    for hotkey, weight in unearned.items():
-        who = [short(hotkey) if names else hotkey, *(["owner"] if names else [])]
-        table.add_row(*who, "what nobody earned", *[""] * 5, _share(weight))
-    return table
+    order = sorted(known, key=lambda h: (_order(miners.get(h)), known[h], h))
+    rows = [row(hotkey, known[hotkey], _cells(miners.get(hotkey))) for hotkey in order]
+    for hotkey, weight in (report.get("weights") or {}).items():
+        if hotkey not in known and weight:
+            cells = ["what nobody earned", *[""] * 5, _share(weight)]
+            rows.append(row(hotkey, "owner" if names else "", cells))
+    return rows
+
+
+def _fill(
+    table: Table,
+    titles: Sequence[str],
+    rows: Sequence[_Row],
+    who: Callable[[_Row], Sequence[str]],
+) -> None:
+    """Give a table its columns and rows. Only the reasons may be folded: a number or a name of
+    which a part is missing says nothing."""
+    lines = [(*who(row), *row.cells) for row in rows]
+    for number, title in enumerate((*titles, _WHY, *_SCORES)):
+        widest = max(cell_len(text) for text in (title, *(line[number] for line in lines)))
+        if title == _WHY:
+            table.add_column(title, overflow="fold", min_width=min(widest, _FOLDED))
+        else:
+            right = "right" if title in _SCORES else "left"
+            table.add_column(title, justify=right, no_wrap=True, min_width=widest)
+    for line in lines:
+        table.add_row(*line)
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """Two forms of one thing: the narrow one is shown where the wide one does not fit."""
+
+    wide: Table
+    narrow: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        needed = Measurement.get(console, options.update(width=_ANY_WIDTH), self.wide).minimum
+        yield self.wide if needed <= options.max_width else self.narrow
 
 
 def report_lines(report: Mapping[str, Any], *, names: Mapping[Hotkey, str]) -> list[Text]:
