@@ -17,9 +17,14 @@ from typing import IO, Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.cells import cell_len
 
 _SHOWN_ROWS: Final = 1_000
 _SHOWN_TEXT: Final = 60
+_LEGIBLE: Final = 8
+"""So much of a column is shown side by side with others, or nothing."""
+
+_BETWEEN: Final = 3
 
 
 class Format(StrEnum):
@@ -142,31 +147,61 @@ def _plain(value: Any) -> Any:
 
 
 def _write_table(answer: pa.RecordBatchReader, to: IO[bytes], width: int) -> int:
+    """A table; or, where its columns are too many for the width, each row as lines of its own."""
+    names = [_shown(name) for name in answer.schema.names]
+    rows: list[list[str]] = []
+    more = False
+    for row in _rows(answer):
+        if len(rows) == _SHOWN_ROWS:
+            more = True
+            break
+        rows.append([_shown(value) for value in row])
+    if _are_legible(names, rows, width):
+        lines = _table_lines(answer.schema, names, rows, width)
+    else:
+        lines = _row_lines(names, rows)
+    count = len(rows)
+    said = f"{count} {'row' if count == 1 else 'rows'}"
+    if more:
+        said = f"The first {count} rows; for all of them, --format csv, or --out FILE."
+    to.write("\n".join([*lines, said, ""]).encode())
+    return count
+
+
+def _are_legible(names: list[str], rows: list[list[str]], width: int) -> bool:
+    """Whether there is room for a few characters of each column side by side."""
+    widest = [max(map(cell_len, column)) for column in zip(names, *rows, strict=True)]
+    return sum(min(one, _LEGIBLE) + _BETWEEN for one in widest) - _BETWEEN <= width
+
+
+def _table_lines(
+    schema: pa.Schema, names: list[str], rows: list[list[str]], width: int
+) -> Iterator[str]:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for field in answer.schema:
+    for name, field in zip(names, schema, strict=True):
         numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
         justify = "right" if numeric or pa.types.is_decimal(field.type) else "left"
-        table.add_column(Text(_shown(field.name)), justify=justify, overflow="fold")
-    count, more = 0, False
-    for row in _rows(answer):
-        if count == _SHOWN_ROWS:
-            more = True
-            break
-        table.add_row(*(Text(_shown(value)) for value in row))
-        count += 1
+        table.add_column(Text(name), justify=justify, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
     drawn = io.StringIO()
     Console(file=drawn, width=width, color_system=None, force_terminal=False).print(table)
-    lines = [line.rstrip() for line in drawn.getvalue().splitlines()]
-    said = f"{count} {'row' if count == 1 else 'rows'}"
-    if more:
-        said = f"The first {count} rows; for all of them, --format csv, or --out FILE."
-    to.write("\n".join([*filter(None, lines), said, ""]).encode())
-    return count
+    return filter(None, (line.rstrip() for line in drawn.getvalue().splitlines()))
+
+
+def _row_lines(names: list[str], rows: list[list[str]]) -> Iterator[str]:
+    """Each row with the name of a column on each line. What is null is left out."""
+    indent = max(map(cell_len, names))
+    for number, row in enumerate(rows, start=1):
+        yield f"row {number}"
+        for name, value in zip(names, row, strict=True):
+            if value:
+                yield f"  {name}{' ' * (indent - cell_len(name))}  {value}"
 
 
 def _shown(value: Any) -> str:

@@ -140,6 +140,19 @@ def test_a_long_table_is_cut_and_says_so(folder: Path, capfd: pytest.CaptureFixt
     assert len(out.splitlines()) < 1_010
 
 
+def test_more_columns_than_there_is_room_for_are_lines(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sql = "SELECT * FROM observations ORDER BY listing_id, epoch_id LIMIT 2"
+    assert main(["data", "query", sql, "--from", str(folder)]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == ["row 1", "row 2", "2 rows"]
+    shown = [line.split(maxsplit=1) for line in lines if line.startswith(" ")]
+    assert ["city", "Pittsburgh"] in shown
+    assert ["property_type", "SINGLE_FAMILY"] in shown
+    assert all(len(pair) == 2 for pair in shown)
+
+
 WRONG = {
     "SELECT prise FROM listings": 'Referenced column "prise" not found',
     "SELEC 1": "syntax error",
