@@ -1,6 +1,7 @@
 """What a local network is asked to be."""
 
 import difflib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -80,11 +81,46 @@ class LocalnetOptions:
             raise OptionError("--target-listings must be 1 or more.")
         if self.seed == "":
             raise OptionError("--seed must not be empty.")
+        self._check_ports()
+        self._check_places()
         if not self.miners:
             object.__setattr__(self, "miners", tuple(STRATEGIES))
         if len(self.miners) > MAX_MINERS:
             raise OptionError(f"--miners can name {MAX_MINERS} miners at most.")
         _check_strategies(self.miners)
+
+    def _check_ports(self) -> None:
+        ports = {"api": self.api_port, "s3": self.s3_port, "portal": self.portal_port}
+        given = {name: port for name, port in ports.items() if port is not None}
+        for name, port in given.items():
+            if not 1 <= port <= 65_535:
+                raise OptionError(f"--{name}-port must be between 1 and 65535.")
+        if len(set(given.values())) < len(given):
+            raise OptionError(
+                f"{' and '.join(f'--{name}-port' for name in given)} must be different ports."
+            )
+
+    def _check_places(self) -> None:
+        """Whether results can be written: the first ones are there minutes later."""
+        if self.json_file is not None:
+            folder = self.json_file.absolute().parent
+            if not folder.is_dir():
+                raise OptionError(f"There is no folder {folder} for --json.")
+            if self.json_file.is_dir():
+                raise OptionError(f"--json {self.json_file} is a folder; name a file.")
+            _check_writable(folder, "--json")
+        if self.export is not None:
+            # It is made, with all that is above it.
+            wanted = self.export.absolute()
+            there = next(path for path in (wanted, *wanted.parents) if path.exists())
+            if not there.is_dir():
+                raise OptionError(f"{there} is a file; --export needs a folder.")
+            _check_writable(there, "--export")
+
+
+def _check_writable(folder: Path, option: str) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OptionError(f"{folder} cannot be written by this user; {option} needs it.")
 
 
 def parse_miners(text: str) -> tuple[str, ...]:

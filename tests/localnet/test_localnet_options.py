@@ -1,5 +1,7 @@
 """Options are checked before anything is started."""
 
+from pathlib import Path
+
 import pytest
 
 from sn46.localnet.errors import OptionError
@@ -28,11 +30,33 @@ def test_by_default_every_strategy_once_and_three_validators() -> None:
         ({"target_listings": 0}, "--target-listings"),
         ({"seed": ""}, "--seed"),
         ({"miners": ("honest",) * 201}, "200"),
+        ({"api_port": 0}, "--api-port must be between"),
+        ({"s3_port": -1}, "--s3-port must be between"),
+        ({"portal_port": 99_999}, "--portal-port must be between"),
+        ({"api_port": 9_000, "portal_port": 9_000}, "different ports"),
     ],
 )
 def test_what_cannot_be_is_said(wrong: dict[str, object], complaint: str) -> None:
     with pytest.raises(OptionError, match=complaint):
         LocalnetOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_where_results_cannot_be_written_is_said_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    assert LocalnetOptions(json_file=file, export=tmp_path / "new" / "export").export
+    with pytest.raises(OptionError, match=r"no folder .*/none for --json"):
+        LocalnetOptions(json_file=tmp_path / "none" / "results.json")
+    with pytest.raises(OptionError, match="is a folder; name a file"):
+        LocalnetOptions(json_file=tmp_path)
+    with pytest.raises(OptionError, match="--export needs a folder"):
+        LocalnetOptions(export=file / "export")
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
+    for wrong in ({"json_file": file}, {"export": tmp_path / "export"}):
+        with pytest.raises(OptionError, match="cannot be written by this user"):
+            LocalnetOptions(**wrong)
 
 
 def test_a_list_of_miners() -> None:
