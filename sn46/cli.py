@@ -81,6 +81,7 @@ def _usage_text(error: TyperException) -> str:
     where = f"{context.command_path} --help" if context else "sn46 --help"
     options: Sequence[str] = getattr(error, "possibilities", None) or ()
     message = " ".join((error.message if options else error.format_message()).split()).rstrip(".")
+    message = message.replace("Value error, ", "")  # a word of the parser's, not of the user's
     if options:
         closest = difflib.get_close_matches(str(getattr(error, "option_name", "")), options, 1, 0)
         message = f"{message}. Did you mean {closest[0]}?"

@@ -58,7 +58,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["localnet", "--chaos", "rain"], "'rain' is not a valid Chaos"),
         (["localnet", "extra"], "unexpected extra argument"),
         (["replay", "--epoch", "2024-03-15-16:00"], "Missing option '--from'"),
-        (["config", "nobody"], "'nobody'"),
+        (["config", "nobody"], "Invalid value for 'actor': 'nobody' is not one of"),
+        (["localnet", "--portal-port", "99999"], "--portal-port must be between 1 and 65535"),
     ],
 )
 def test_what_is_asked_for_wrongly_gets_one_line_and_2(
