@@ -66,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, ``sys.argv`` by default. Returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     command: Any = typer.main.get_command(app)
+    _unwrap(command)
     try:
         result = command.main(given or ["--help"], prog_name="sn46", standalone_mode=False)
     except TyperException as error:
@@ -73,6 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Abort:
         return EXIT_FAILED
     return result if isinstance(result, int) else 0
+
+
+def _unwrap(group: Any) -> None:
+    """Let lists of commands break their lines where the terminal ends, and not also where those
+    of a docstring do."""
+    for command in group.commands.values():
+        command.short_help = " ".join((command.help or "").partition("\n\n")[0].split())
+        if hasattr(command, "commands"):
+            _unwrap(command)
 
 
 def _usage_text(error: TyperException) -> str:

@@ -29,6 +29,16 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(command in bare for command in COMMANDS)
 
 
+def test_help_breaks_lines_where_the_terminal_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["--help"]) == 0
+    assert "and show what each earned" in capsys.readouterr().out
+    assert main(["miner", "--help"]) == 0
+    assert "and every reason for a lost point" in capsys.readouterr().out
+
+
 def test_help_loads_nothing_heavy() -> None:
     script = (
         "import sys; from sn46.cli import main; main(['--help']);"
