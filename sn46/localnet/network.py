@@ -143,7 +143,7 @@ class Network:
             if plan.is_replicated:
                 await self._until_answers("caddy", f"{plan.api_url}/readyz")
             await self._until_answers("portal", f"{plan.portal_url}/health")
-            self._say(f"The API answers at {plan.api_url}, the portal at {plan.portal_url}")
+            self._say(plan.addresses())
             validators = self._start_people(plan)
             await self._follow(plan, first, observer, validators)
 

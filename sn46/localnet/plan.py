@@ -92,6 +92,13 @@ class Plan:
         """HOST:PORT of a service."""
         return f"{HOST}:{self.network.ports[name]}"
 
+    def addresses(self) -> str:
+        """What a person needs to ask this network something, in a sentence."""
+        return (
+            f"The API answers at {self.api_url} and signs as {self.people.owner.hotkey}; the "
+            f"portal answers at {self.portal_url}"
+        )
+
     def client_rules(self) -> dict[str, dict[str, float]]:
         """What the portal is to refuse to whom."""
         return {

@@ -227,6 +227,10 @@ async def test_status_of_a_miner_that_works_and_was_killed(
     assert code == 1
     assert "is gone" in err
     assert "submitted" in out
+    elsewhere = environment | {"STATUS_FILE": str(tmp_path / "elsewhere.json")}
+    code, _, err = await shell.run(elsewhere, "status")
+    assert code == 2
+    assert "set DATA_DIR or STATUS_FILE to where it works" in err
 
 
 def findings(out: str) -> list[str]:
