@@ -107,7 +107,10 @@ def status(
     path = settings.status_path(owner)
     found = read_status(path)
     if found is None:
-        raise NoSuchWork(f"There is no status at {path}. Start the miner with sn46 miner.")
+        raise NoSuchWork(
+            f"There is no status at {path}. Start the miner with sn46 miner, or set DATA_DIR or "
+            "STATUS_FILE to where it works."
+        )
     fault = why_not_running(found, now)
     for line in status_lines(found, now) if fault is None else ():
         print(line)
@@ -173,8 +176,9 @@ async def _once(
 def _show(found: "Checkup", json: Path | None) -> int:
     from sn46.miner.words import checkup_lines
 
-    if json is not None:
-        json.write_text(jsonlib.dumps(found.to_json(), indent=1) + "\n")
     for line in checkup_lines(found):
         print(line)
+    if json is not None:
+        # Last: where it cannot be written, hours of scraping have been told of all the same.
+        json.write_text(jsonlib.dumps(found.to_json(), indent=1) + "\n")
     return 0 if found.valid else EXIT_FAILED

@@ -132,8 +132,14 @@ async def test_check_shows_each_reason_with_rows(
     assignment = await kept_assignment(competition, data)
     async with competition.miner(strategy="padder", data_dir=data) as miner:
         await miner.mine(assignment)
-    code, out, _ = await shell.run(settings_of(competition, data), "check", "--json", str(report))
+    environment = settings_of(competition, data)
+    code, out, _ = await shell.run(environment, "check", "--json", str(report))
     assert code == 1
+    # Where the file cannot be written, what was found is told all the same.
+    nowhere = str(tmp_path / "none" / "report.json")
+    code, told, err = await shell.run(environment, "check", "--json", nowhere)
+    assert (code, told) == (1, out)
+    assert "No such file or directory" in err
     judged = await competition.judged(assignment)
     found = json.loads(report.read_bytes())
     assert found["reasons"] == [reason.to_json() for reason in judged.reasons]
