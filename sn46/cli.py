@@ -175,18 +175,19 @@ def config(
     actor: Annotated[Actor, typer.Argument(help="Whose settings.")],
 ) -> int:
     """Show an actor's settings and where each comes from. Exits with 1 where one is wrong."""
-    from sn46.configuration import SettingsError, read_settings
+    from sn46.configuration import SettingsError, misspelt, read_settings
 
     kind = _settings_kind(actor)
     for name, value, origin in _settings_rows(kind):
         print(f"{name:28} {value:44} {origin}")
     try:
         read_settings(kind)
+        wrong = misspelt(kind)
     except SettingsError as error:
-        for line in error.lines:
-            fail("config", line)
-        return EXIT_FAILED
-    return 0
+        wrong = error.lines
+    for line in wrong:
+        fail("config", line)
+    return EXIT_FAILED if wrong else 0
 
 
 def _settings_kind(actor: Actor) -> "type[BaseSettings]":

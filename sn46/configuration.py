@@ -1,12 +1,18 @@
 """Reading an actor's settings, so that whatever is wrong is one sentence a setting."""
 
+import difflib
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
+from dotenv import dotenv_values
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 S = TypeVar("S", bound=BaseSettings)
+
+_NEARLY: Final = 0.85
+_LETTERS: Final = 2
+"""A letter or two away; no two settings of different actors are so near to each other."""
 
 
 class SettingsError(Exception):
@@ -26,7 +32,21 @@ def read_settings(kind: type[S], **overrides: Any) -> S:
     try:
         return kind(**overrides)
     except ValidationError as error:
-        raise SettingsError([_sentence(dict(item)) for item in error.errors()]) from None
+        lines = [_sentence(dict(item)) for item in error.errors()]
+        raise SettingsError([*lines, *misspelt(kind)]) from None
+
+
+def misspelt(kind: type[BaseSettings]) -> list[str]:
+    """A sentence for each name in ``.env`` that is no setting and nearly one. It is not used, and
+    the setting that was meant has its default. Names of other actors' settings may stand there."""
+    known = [name.upper() for name in kind.model_fields]
+    lines: list[str] = []
+    for name in dotenv_values(".env"):
+        near = [one for one in known if abs(len(one) - len(name)) <= _LETTERS]
+        meant = difflib.get_close_matches(name.upper(), near, 1, _NEARLY)
+        if meant and name.upper() not in known:
+            lines.append(f"{name} in .env is no setting. Did you mean {meant[0]}?")
+    return lines
 
 
 def _sentence(item: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
 import typer
 
-from sn46.commands.outcome import EXIT_FAILED, EXIT_USAGE, fail, fail_all, tell
+from sn46.commands.outcome import EXIT_FAILED, EXIT_USAGE, fail, fail_all, told_by_doctor
 
 if TYPE_CHECKING:
     from sn46.api.database import Database
@@ -84,10 +84,7 @@ def check() -> int:
     from sn46.api.settings import load_settings
     from sn46.clock import SystemClock
 
-    settings = load_settings()
-    print("ok    settings")
-
-    return asyncio.run(tell(check_api(settings, SystemClock())))
+    return told_by_doctor(load_settings, lambda s: check_api(s, SystemClock()))
 
 
 @app.command()

@@ -4,9 +4,12 @@ import asyncio
 import sys
 from collections.abc import AsyncIterable, Callable, Iterable
 from functools import wraps
-from typing import Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from sn46.finding import Finding
+
+if TYPE_CHECKING:
+    from pydantic_settings import BaseSettings
 
 EXIT_FAILED: Final = 1
 """It could not be done."""
@@ -16,7 +19,7 @@ EXIT_USAGE: Final = 2
 
 
 P = ParamSpec("P")
-Settings = TypeVar("Settings")
+Settings = TypeVar("Settings", bound="BaseSettings")
 Errors = tuple[type[Exception], ...]
 
 
@@ -92,7 +95,7 @@ def told_by_doctor(
     read: Callable[[], Settings], look: Callable[[Settings], AsyncIterable[Finding]]
 ) -> int:
     """Tell whether the settings can be read, then all that is found with them; the exit code."""
-    from sn46.configuration import SettingsError
+    from sn46.configuration import SettingsError, misspelt
 
     try:
         settings = read()
@@ -100,5 +103,9 @@ def told_by_doctor(
         for line in error.lines:
             print(Finding("settings", False, line))
         return EXIT_FAILED
-    print(Finding("settings", True, "all can be read"), flush=True)
-    return asyncio.run(tell(look(settings)))
+    wrong = misspelt(type(settings))
+    for line in wrong:
+        print(Finding("settings", False, line), flush=True)
+    if not wrong:
+        print(Finding("settings", True, "all can be read"), flush=True)
+    return max(EXIT_FAILED if wrong else 0, asyncio.run(tell(look(settings))))

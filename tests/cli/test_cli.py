@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from sn46 import __version__
+from sn46.api.settings import ApiSettings
 from sn46.cli import main
+from sn46.configuration import misspelt
+from sn46.data.settings import DataSettings
+from sn46.miner.settings import MinerSettings
+from sn46.validator.settings import ValidatorSettings
 
 COMMANDS = ("localnet", "api", "miner", "validator", "export", "replay", "config", "version")
 
@@ -118,6 +123,36 @@ def test_config_shows_where_each_setting_comes_from(
     assert rows["WALLET_NAME"] == ["from-file", ".env"]
     assert rows["WALLET_HOTKEY"] == ["default", "default"]
     assert "is not set; it has no default" in captured.err
+
+
+@pytest.mark.parametrize("actor", ["api", "miner", "validator"])
+def test_a_misspelt_setting_is_said(
+    actor: str, bare: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (bare / ".env").write_text("CHAIN_ENDPONT=test\nLOG_LEVL=debug\nS3_SECRETKEY=x\n")
+    assert main(["config", actor]) == 1
+    err = capsys.readouterr().err
+    assert "CHAIN_ENDPONT in .env is no setting. Did you mean CHAIN_ENDPOINT?" in err
+    assert "Did you mean LOG_LEVEL?" in err
+    assert ("Did you mean S3_SECRET_KEY?" in err) == (actor == "api")
+
+
+@pytest.mark.parametrize("doctor", [["api", "check"], ["miner", "doctor"], ["validator", "doctor"]])
+def test_doctors_name_a_misspelt_setting(
+    doctor: list[str], bare: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (bare / ".env").write_text("CHAIN_ENDPONT=test\n")
+    assert main(doctor) == 1  # what has no default is not set either
+    assert "FAIL  settings: CHAIN_ENDPONT in .env is no setting" in capsys.readouterr().out
+
+
+def test_settings_of_other_actors_are_none_that_are_misspelt(
+    bare: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = (ApiSettings, DataSettings, MinerSettings, ValidatorSettings)
+    names = {name.upper() for kind in kinds for name in kind.model_fields}
+    (bare / ".env").write_text("".join(f"{name}=1\n" for name in names))
+    assert [misspelt(kind) for kind in kinds] == [[], [], [], []]
 
 
 def test_config_shows_no_secret(
