@@ -64,7 +64,7 @@ def import_file(
     rejects: Annotated[
         Path | None, typer.Option(help="Write every row that gave no figure to this CSV file.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Only say what would happen.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
     table: TableOption = None,
 ) -> int:
     """Take figures from a file and publish the table that follows from them.
@@ -184,7 +184,9 @@ def list_(
         str | None,
         typer.Option(help="Only ZIPs whose expected listings come from there; estimate is one."),
     ] = None,
-    eligible: Annotated[bool, typer.Option(help="Only ZIPs that can be drawn now.")] = False,
+    eligible: Annotated[
+        bool, typer.Option("--eligible", help="Only ZIPs that can be drawn now.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all.")] = 50,
     table: TableOption = None,
 ) -> int:

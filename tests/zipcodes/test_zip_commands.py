@@ -42,6 +42,15 @@ def complaint(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) ->
     return line
 
 
+def test_what_is_off_by_itself_has_no_option_that_turns_it_off(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """``--no-eligible`` read as if it listed the ZIPs that cannot be drawn."""
+    assert main(["zipcodes", "list", "--no-eligible"]) == 2
+    assert main(["zipcodes", "import", "a.csv", "--no-dry-run"]) == 2
+    assert "No such option: --no-dry-run" in capsys.readouterr().err
+
+
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     text = said(capsys)
     for command in (
