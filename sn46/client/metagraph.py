@@ -1,7 +1,7 @@
 """The subnet as a server last saw it: refreshed in the background, never by a request."""
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 
@@ -17,8 +17,8 @@ log = structlog.get_logger(__name__)
 class Metagraph:
     """A cached view of the chain that says how old it is, and refuses when that is too old.
 
-    The age counts from the last refresh that brought a new block, so that a node which stands
-    still counts as no node.
+    Its age is that of its block, so that a node which stands still, or is far behind, counts as
+    no node, also right after a start.
     """
 
     def __init__(
@@ -29,7 +29,6 @@ class Metagraph:
         self._max_age = max_age
         self._refresh_every = refresh_every
         self._view: ChainView | None = None
-        self._advanced_at: datetime | None = None
         self.last_error: str | None = None
         self.asked = asyncio.Event()
         """Set once the chain was asked for the first time, whatever came of it."""
@@ -41,8 +40,9 @@ class Metagraph:
 
     @property
     def age(self) -> timedelta | None:
-        """How old the view is; None before the first."""
-        return None if self._advanced_at is None else self._clock.now() - self._advanced_at
+        """How old the view is; None before the first. Not positive where its block is of now, or
+        this machine's clock is behind."""
+        return None if self._view is None else self._clock.now() - self._view.block.timestamp
 
     @property
     def is_fresh(self) -> bool:
@@ -76,8 +76,6 @@ class Metagraph:
                 view = await self._chain.view()
         except TimeoutError as error:
             raise ChainError(f"The chain did not answer within {_CALL_SECONDS} s.") from error
-        if self._view is None or view.block.number > self._view.block.number:
-            self._advanced_at = self._clock.now()
         self._view = view
 
     async def run(self) -> None:

@@ -98,7 +98,7 @@ class Health:
         if age is None or view is None:
             why = self._metagraph.last_error or "it is asked at this moment"
             return Part(False, f"not seen yet: {why}")
-        seen = f"block {view.block.number}, seen {age.total_seconds():.0f} s ago"
+        seen = f"block {view.block.number}, {max(0, round(age.total_seconds()))} s old"
         error = self._metagraph.last_error
         return Part(self._metagraph.is_fresh, f"{seen}; {error}" if error else seen)
 

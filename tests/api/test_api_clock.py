@@ -5,12 +5,14 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 from apinet import NETUID, World
 from draw_epochs import SteppedClock
 
 from sn46.api.services import Outside, Services, make_services
 from sn46.chain.connect import open_chain
 from sn46.mechanism.epochs import Epoch
+from sn46.problems import Problem
 
 DAY = timedelta(days=1)
 
@@ -97,3 +99,17 @@ async def test_what_was_drawn_too_early_is_named_while_it_stands_in_the_way(worl
         assert told is not None
         assert early.id in told
         assert await server.round_at(early.start) is None
+
+
+async def test_a_view_is_as_old_as_its_block(world: World) -> None:
+    """A node that stands still, or is far behind, is none, also right after a start."""
+    async with machine(world, metagraph_max_age_seconds=1_200) as server:
+        metagraph = server.services.metagraph
+        server.blocks.time = server.clock.now() - timedelta(hours=1)
+        await metagraph.refresh()
+        with pytest.raises(Problem, match="old view") as refused:
+            metagraph.trusted()
+        assert refused.value.code == "chain_view_too_old"
+        server.blocks.time = server.clock.now()
+        await metagraph.refresh()
+        assert metagraph.trusted() == metagraph.latest
