@@ -57,6 +57,10 @@ OUT_OF_RANGE_PERCENT: Final = 5
 MIN_PRICE: Final = 1_000
 MAX_PRICE: Final = 100_000_000
 MAX_BEDROOMS: Final = 50
+MAX_TEXT_BYTES: Final = 2_048
+"""No text of a home is near this. What a check says of a row repeats some of its texts: were they
+of any length, a miner could make every validator's evidence and report too large to be read
+(docs/decisions/0066)."""
 MAX_CENTROID_KM: Final = 50.0
 SURELY_NEAR_DEGREES: Final = 0.3
 EARTH_RADIUS_KM: Final = 6371.0088
@@ -567,6 +571,11 @@ def _range_rules(epoch: Epoch, lookback_days: int) -> tuple[RangeRule, ...]:
     sold = pl.col("sale_date").is_between(earliest, epoch.end.date())
     scraped = pl.col("scraped_at").is_between(epoch.start, epoch.end)
     roomy = pl.col("bedrooms").is_between(0, MAX_BEDROOMS)
+    every_text = [name for name, dtype in SCHEMA.items() if isinstance(dtype, pl.String)]
+    # Each one's absence is no fault here, so it is told before they are put together.
+    brief = pl.all_horizontal(
+        (pl.col(every_text).str.len_bytes() <= MAX_TEXT_BYTES).fill_null(value=True)
+    )
     near = _distance_km() <= MAX_CENTROID_KM
 
     def rule(
@@ -589,6 +598,7 @@ def _range_rules(epoch: Epoch, lookback_days: int) -> tuple[RangeRule, ...]:
             False,
             surely_identified,
         ),
+        rule(f"a text has more than {MAX_TEXT_BYTES:,} bytes", (), brief, True),
         rule("property_type is not one of the schema's", ("property_type",), typed, False),
         rule(
             f"sale_price is outside {MIN_PRICE:,} to {MAX_PRICE:,}", ("sale_price",), priced, False

@@ -478,6 +478,17 @@ def test_an_invalid_submission_is_judged_alone() -> None:
     assert (of(outcome, "c").final, of(outcome, "c").weight) == (0, 0)
 
 
+def test_texts_without_end_do_not_spoil_the_evidence() -> None:
+    """A check repeats the row's id: two miners' long ones made all evidence too large to count."""
+    long = [listing(n, listing_id=f"portal:{n:040000d}") for n in range(100, 120)]
+    epoch = Epoch20({"honest": homes(), "fakes": long, "friend": long})
+    outcome = epoch.conclude(honest)
+    assert not outcome.ignored_evidence
+    assert of(outcome, "honest").checks.confirmed == 20
+    assert [r.code for r in of(outcome, "fakes").reasons] == [Code.OUT_OF_RANGE_OVER_LIMIT]
+    assert set(outcome.weights) == {hotkey("honest"), hotkey("owner")}
+
+
 def test_nobody_takes_part() -> None:
     epoch = Epoch20({})
     outcome = epoch.conclude(honest)

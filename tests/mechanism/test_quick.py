@@ -267,6 +267,8 @@ OUT_OF_RANGE: list[dict[str, Any]] = [
     {"latitude": 40.44 + 0.451, "longitude": -79.95},  # 0.451° × 111.195 km = 50.1 km
     {"latitude": 40.44, "longitude": float("inf")},
     {"latitude": 0.0, "longitude": 0.0},
+    {"listing_id": "portal:" + "4" * 2_042},
+    {"county": "é" * 1_025},  # of two bytes each
 ]
 IN_RANGE: list[dict[str, Any]] = [
     {"sale_price": 1_000},
@@ -280,10 +282,12 @@ IN_RANGE: list[dict[str, Any]] = [
     {"latitude": 40.44 + 0.449, "longitude": -79.95},  # 49.9 km
     {"latitude": float("nan"), "longitude": -79.95},  # NaN is no value
     {"latitude": 40.44},  # one coordinate alone is no place
+    {"listing_id": "portal:" + "4" * 2_041},
+    {"county": "é" * 1_024},
 ]
 
 
-@pytest.mark.parametrize("change", OUT_OF_RANGE, ids=str)
+@pytest.mark.parametrize("change", OUT_OF_RANGE, ids=lambda change: str(change)[:60])
 def test_a_row_out_of_range_is_dropped_and_counted(change: dict[str, Any]) -> None:
     result = submission(changed(HOMES, 40, **change)).examine()
     assert codes(result) == []  # 1 of 100 is within the 5 %
@@ -291,7 +295,7 @@ def test_a_row_out_of_range_is_dropped_and_counted(change: dict[str, Any]) -> No
     check_accounting(result)
 
 
-@pytest.mark.parametrize("change", IN_RANGE, ids=str)
+@pytest.mark.parametrize("change", IN_RANGE, ids=lambda change: str(change)[:60])
 def test_a_row_at_the_edge_is_in_range(change: dict[str, Any]) -> None:
     result = submission(changed(HOMES, 40, **change)).examine()
     assert codes(result) == []
