@@ -168,9 +168,13 @@ def read_assignment(document: Mapping[str, Any], api_hotkey: str | None = None) 
     """
     named = document.get("api_hotkey")
     trusted = named if api_hotkey is None else api_hotkey
-    if not isinstance(trusted, str) or named != trusted:
+    if not isinstance(named, str) or not isinstance(trusted, str):
+        # Not shown: nothing is signed yet, and what a stranger nested deeply cannot even be.
+        raise AssignmentError("The assignment names no hotkey as the API's.")
+    if named != trusted:
         raise AssignmentError(
-            f"The assignment names {named!r} as the API's hotkey; this program trusts {trusted!r}."
+            f"The assignment names {named[:64]!r} as the API's hotkey; this program trusts "
+            f"{trusted!r}."
         )
     if not verify_document(document, trusted):
         raise AssignmentError(

@@ -104,7 +104,7 @@ class ChainView:
                     for n in value["neurons"]
                 ),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ExportError(f"chain.json cannot be read: {error!r}.") from error
 
 

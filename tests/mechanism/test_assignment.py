@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -132,6 +133,19 @@ def test_only_the_key_that_it_names_signs_an_assignment() -> None:
 def test_an_assignment_of_another_server_is_not_trusted() -> None:
     with pytest.raises(AssignmentError, match="trusts"):
         read_assignment(served(), hotkey("another api"))
+
+
+NESTED = orjson.loads(b"[" * 1_020 + b"]" * 1_020)
+
+
+@pytest.mark.parametrize(
+    "named", [None, 5, {}, NESTED, "5" * 1_000_000], ids=lambda n: type(n).__name__
+)
+def test_what_stands_for_the_apis_hotkey_may_be_anything(named: Any) -> None:
+    """It comes from any validator, unsigned, and its refusal goes into logs."""
+    with pytest.raises(AssignmentError, match="hotkey") as refusal:
+        read_assignment({"api_hotkey": named}, hotkey("api"))
+    assert len(str(refusal.value)) < 300
 
 
 def same_meaning(one: Any, other: Any) -> bool:

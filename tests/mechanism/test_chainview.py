@@ -1,6 +1,7 @@
 """chain.json of an export, which comes from strangers (mechanism 13)."""
 
 import copy
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,6 +48,11 @@ def test_a_permit_is_true_or_false(permit: Any) -> None:
     document["neurons"][1]["validator_permit"] = permit
     with pytest.raises(ExportError):
         ChainView.from_json(document)
+
+
+def test_a_number_without_end_is_no_number() -> None:
+    with pytest.raises(ExportError):
+        ChainView.from_json({**DOCUMENT, "netuid": json.loads("Infinity")})
 
 
 @given(st.datetimes(timezones=st.just(UTC)))

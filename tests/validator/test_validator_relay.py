@@ -413,6 +413,22 @@ async def test_each_uses_what_most_stake_holds(relays: Relays, assignment: Assig
     assert relays.assignments("poor").chosen(served).assignment.hash == assignment.hash
 
 
+async def test_an_answer_nested_deeply_is_its_senders_alone(
+    relays: Relays, assignment: Assignment
+) -> None:
+    """Python can hold it, and not show it: to say what it was ended the asking of all others."""
+    nested = b'{"api_hotkey":' + b"[" * 1_020 + b"]" * 1_020 + b"}"
+    add_validator(relays.net, "liar")
+    await relays.handling("liar", lambda _: Answer(200, nested))
+    assignments = relays.assignments("vali")
+    await assignments.current()
+    await relays.honest("vali", assignments)
+    peers, _ = await peers_for(relays, "poor")
+    voices, refused = await relays.client("poor").assignments(peers)
+    assert [v.received.assignment for v in voices] == [assignment]
+    assert set(refused) == {relays.net.hotkey("liar")}
+
+
 async def test_disagreement_is_an_alert_that_is_shown(
     relays: Relays, assignment: Assignment
 ) -> None:
