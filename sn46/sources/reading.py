@@ -1,13 +1,17 @@
 """Reading JSON answers: whatever is not as known is ``SourceChanged``, and names its place."""
 
 import json
-from typing import Any, Never, TypeVar, cast
+import re
+from typing import Any, Final, Never, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
 from sn46.sources.base import SourceChanged
 
 _M = TypeVar("_M", bound=BaseModel)
+_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Perhaps one half of a sign that JSON writes as two. Without the other half it is no text: no
+file, and no database, takes it."""
 
 
 def dig(data: Any, *path: str) -> Any:
@@ -18,13 +22,17 @@ def dig(data: Any, *path: str) -> Any:
 
 
 def loads(body: bytes) -> Any:
-    """JSON (RFC 8259: without NaN and infinities).
+    """JSON (RFC 8259: in UTF-8, without NaN and infinities). A ``?`` stands for half a sign.
 
     Raises:
         SourceChanged: where it is none, such as where it was cut off.
     """
     try:
-        return json.loads(body, parse_constant=_refuse)
+        value = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse)
+        if _HALF.search(body):
+            whole = json.dumps(value, ensure_ascii=False).encode(errors="replace")
+            return json.loads(whole)
+        return value
     except (ValueError, RecursionError) as error:
         raise SourceChanged(f"The source's answer is no JSON: {type(error).__name__}.") from error
 

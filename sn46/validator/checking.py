@@ -193,14 +193,28 @@ class SpotChecker:
     async def _ask(self, source: ListingSource, listing_id: str) -> "_Answer":
         known = self._cache.get(listing_id)
         if known is not None:
-            return _Answer(known[0], "", known[1])
+            return _Answer(_writable(known[0]), "", known[1])
         try:
             found = await source.detail(listing_id)
         except SourceError as error:
-            return _Answer(None, f"The source gave no answer: {error}", self._clock.now())
+            said = _whole(f"The source gave no answer: {error}")
+            return _Answer(None, said, self._clock.now())
         now = self._clock.now()
         self._cache.put(listing_id, found, now)
-        return _Answer(found, "", now)
+        return _Answer(_writable(found), "", now)
+
+
+def _writable(found: Detail) -> Detail:
+    """The same with texts that can be compared and written down, whatever an adapter lets pass."""
+    if found.row is None:
+        return found
+    row = {name: _whole(v) if isinstance(v, str) else v for name, v in found.row.items()}
+    return Detail(found.lookup, row)
+
+
+def _whole(text: str) -> str:
+    """The same with a ``?`` for half a sign: JSON can hold one, no file can."""
+    return text.encode(errors="replace").decode()
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,18 @@ from typing import Any
 import httpx
 import pytest
 from apinet import MovedClock
+from mechanism.builders import key
 from portal_process import CALM, portal
 from valinet import quick_source
 
 from sn46.certificates import trusted
 from sn46.localnet.portal import read_homes
-from sn46.mechanism.evidence import Check
-from sn46.mechanism.names import Hotkey
+from sn46.mechanism.evidence import EVIDENCE_SCHEMA, Check, write_evidence
+from sn46.mechanism.names import EpochId, Hotkey
+from sn46.mechanism.parquetfile import decode
 from sn46.mechanism.sampling import SampledRow
 from sn46.mechanism.verdicts import Verdict
-from sn46.sources.base import Detail, Lookup, SearchQuery
+from sn46.sources.base import Detail, Lookup, SearchQuery, SourceError
 from sn46.validator.checking import FRESH, RecordCache, SpotChecker
 
 Row = tuple[SampledRow, dict[str, Any]]
@@ -199,6 +201,44 @@ async def test_the_deadline_cuts_short_and_what_is_done_is_returned(
     assert {c.verdict for c in found} == {Verdict.CONFIRMED}
     assert await check(*given, url=slow_portal, until=-SECOND) == []
     assert await check() == []
+
+
+class HalfSigns:
+    """A source whose record has half of a sign of two, or whose refusal does."""
+
+    name = "odd"
+
+    async def detail(self, listing_id: str) -> Detail:
+        if listing_id == "odd:2":
+            raise SourceError("no \ud83c")
+        row = {"listing_id": listing_id, "zipcode": "98101", "address": "1 Pike St \ud83c"}
+        return Detail(Lookup.FOUND, row)
+
+    def search(self, query: SearchQuery) -> AsyncIterator[list[dict[str, Any]]]:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_half_a_sign_is_compared_and_written_down(tmp_path: Path, clock: MovedClock) -> None:
+    """One such text of a portal ended the validator, at each new start again."""
+    for _ in range(2):  # as the source says it, and as it was kept
+        cache = RecordCache(tmp_path / "records.sqlite", clock)
+        checker = SpotChecker([HalfSigns()], cache, clock, concurrency=1)
+        rows = [
+            row_of({"listing_id": f"odd:{n}", "zipcode": "98101", "address": "2 Pike St"})
+            for n in (1, 2)
+        ]
+        checks = await checker.check(rows, until=clock.now() + HOUR, report=lambda done, of: None)
+        cache.close()
+        assert [c.verdict for c in checks] == [Verdict.MISIDENTIFIED, Verdict.INCONCLUSIVE]
+        body, _ = write_evidence(checks, epoch_id=EpochId("2026-03-01-08:00"), signer=key("v"))
+        told = decode(body, most_rows=2, schema=EVIDENCE_SCHEMA)["detail"].to_list()
+        assert told == [
+            "The source shows '1 Pike St ?' under this id, the row '2 Pike St'.",
+            "The source gave no answer: no ?",
+        ]
 
 
 def test_records_survive_a_restart_in_all_their_types(tmp_path: Path, clock: MovedClock) -> None:
