@@ -6,6 +6,7 @@ rows the most common ones; ties go to the smaller hash. Who says otherwise is na
 trusts some validators alone counts only those.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -13,6 +14,7 @@ from typing import Any, Final, cast
 from sn46.mechanism.agreement import MAX_REPORT_BYTES, consensus_hash, most_common
 from sn46.mechanism.errors import MechanismError, SubmissionError
 from sn46.mechanism.names import EpochId, Hotkey
+from sn46.mechanism.signing import is_hotkey
 from sn46.mechanism.submission import load_document
 
 MAX_ROWS: Final = 500_000
@@ -54,7 +56,9 @@ def read_report(body: bytes, validator: Hotkey, epoch_id: EpochId) -> Report:
         rows = document["validation_summary"]["total_listings_validated"]
         if type(rows) is not int or not 0 <= rows <= MAX_ROWS or len(winners) > 3:
             raise ReportFault("its winners or its number of rows cannot be")
-        hotkeys = tuple(Hotkey(str(winner["miner_hotkey"])) for winner in winners)
+        hotkeys = tuple(Hotkey(winner["miner_hotkey"]) for winner in winners)
+        if not all(map(is_hotkey, hotkeys)):
+            raise ReportFault("a winner of its is no hotkey")
         return Report(validator, computed, hotkeys, rows)
     except SubmissionError as error:
         raise ReportFault(str(error)) from error
@@ -67,3 +71,10 @@ def counting(reports: Sequence[Report]) -> tuple[str | None, list[Report]]:
     None where there are none."""
     common = most_common({r.validator: r.consensus_hash for r in reports})[0] or None
     return common, [r for r in reports if r.consensus_hash == common]
+
+
+def common_winners(reports: Sequence[Report]) -> tuple[Hotkey, ...]:
+    """The winners that most of these reports name, of as many the first in order; none without
+    reports. They are not under the hash, so who copies it may name others."""
+    counted = Counter(report.winners for report in reports)
+    return min(counted, key=lambda winners: (-counted[winners], winners), default=())

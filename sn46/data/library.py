@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sn46.data.choosing import Report, ReportFault, counting, read_report
+from sn46.data.choosing import Report, ReportFault, common_winners, counting, read_report
 from sn46.data.decoder import Decoder
 from sn46.data.errors import DataError
 from sn46.data.objects import Kind, Origin, Published
@@ -233,7 +233,7 @@ class Library:
             digest=found.prepared.digest if found else "",
             file=file,
             bytes=_size(self.observations / file) if file else 0,
-            winners=counted[0].winners if counted else (),
+            winners=common_winners([r for r in counted if r.validator in agreeing] or counted),
             agreeing=tuple(sorted(agreeing)),
             differing=dict(sorted(differing.items())),
             inputs=_inputs(objects),

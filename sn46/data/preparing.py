@@ -6,7 +6,7 @@ that anything else ever reads.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,8 @@ STORED_SCHEMA: Final[Mapping[str, pl.DataType]] = {
 """Columns of the files that are kept, one an epoch."""
 
 _ROWS_OF_A_GROUP: Final = 10_000
+_EARLIEST: Final = datetime(1, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 class RowsFault(MechanismError):
@@ -87,6 +89,9 @@ def _check(frame: pl.DataFrame, report: Report, epoch_id: EpochId) -> None:
         "a ZIP has not five digits": pl.col("zipcode").str.contains(r"^[0-9]{5}$"),
         "a property type is none": pl.col("property_type").is_in(PROPERTY_TYPES),
         "a price is out of range": pl.col("sale_price").is_between(MIN_PRICE, MAX_PRICE),
+        # What readers are written in knows no others.
+        "a time is in no year from 1 to 9999": pl.col("sale_date").is_between(date.min, date.max)
+        & pl.col("scraped_at").is_between(_EARLIEST, _LATEST),
         "a row is confirmed by nobody": pl.col("confirmations") >= 1,
     }
     wrong = frame.select(

@@ -105,6 +105,7 @@ HOSTILE_ROWS: dict[str, tuple[pl.DataFrame | bytes, str]] = {
     "zip_digits": (_with(zipcode="١٥٢١٣"), "a ZIP has not five digits (1 rows)"),
     "price": (_with(sale_price=10**12), "a price is out of range (1 rows)"),
     "type": (_with(property_type="CASTLE"), "a property type is none (1 rows)"),
+    "year": (_with(sale_date=3_000_000), "in no year from 1 to 9999 (1 rows)"),
     "unconfirmed": (_with(confirmations=0), "confirmed by nobody (1 rows)"),
     "twice": (_with(listing_id="portal:2"), "the same listing_id"),
     "twice_by_address": (_with(address="2 Forbes Ave."), "the same address_key and zipcode"),
@@ -126,6 +127,7 @@ HOSTILE_REPORTS: dict[str, bytes] = {
     "nan": json.dumps(GOOD | {"miners": {hotkey("x"): {"final": float("nan")}}}).encode(),
     "odd_miners": json.dumps(GOOD | {"miners": [1, 2]}).encode(),
     "huge_number": b'{"epoch_id": ' + b"9" * 100_000 + b"}",
+    "half_a_sign": json.dumps(GOOD | {"top_3_winners": [{"miner_hotkey": "\ud83c"}]}).encode(),
     "odd_winners": json.dumps(GOOD | {"top_3_winners": "abc"}).encode(),
 }
 
