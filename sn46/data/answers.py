@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.cells import cell_len
 
+from sn46.data.errors import QueryError
+
 _SHOWN_ROWS: Final = 1_000
 _SHOWN_TEXT: Final = 60
 _LEGIBLE: Final = 8
@@ -50,7 +52,20 @@ def write_answer(answer: pa.RecordBatchReader, form: Format, to: IO[bytes], widt
         form: how.
         to: where.
         width: of a table, in characters.
+
+    Raises:
+        QueryError: where a value cannot be written so, such as a day after the year 9999.
     """
+    try:
+        return _write(answer, form, to, width)
+    except (OverflowError, pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise QueryError(
+            f"The answer has a value that cannot be written as {form}: "
+            f"{' '.join(str(error).split()).rstrip('.')}. Make it a text: column::VARCHAR."
+        ) from error
+
+
+def _write(answer: pa.RecordBatchReader, form: Format, to: IO[bytes], width: int) -> int:
     match form:
         case Format.TABLE:
             return _write_table(answer, to, width)

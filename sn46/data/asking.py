@@ -12,7 +12,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from sn46.data.columns import EPOCHS, LISTINGS, OBSERVATIONS, Column, empty_select
+from sn46.data.columns import EPOCHS, LISTINGS, OBSERVATIONS, TABLES, Column, empty_select
 from sn46.data.errors import DataError, QueryError
 from sn46.data.homes import made_homes, make_homes, reading, text, workshop
 from sn46.data.library import KeptEpoch, Library
@@ -52,7 +52,7 @@ def asked(
         QueryError: where it is no such question, or DuckDB cannot answer it.
         DataError: where memory or disk do not suffice.
     """
-    needs_homes = "listings" in _check(sql)
+    needs_homes = "listings" in _check(sql, library.path)
     with (
         _held(library, needs_homes, memory_mb, say) as (epochs, homes),
         _errors(),
@@ -82,13 +82,16 @@ def _held(
             make_homes(library, memory_mb)
 
 
-def _check(sql: str) -> set[str]:
-    """The tables that a question names.
+def _check(sql: str, folder: Path) -> set[str]:
+    """The tables that a question names, or all, where only DuckDB with the tables at hand can tell.
+
+    To find that out DuckDB opens the files and addresses that are named: it may no more than later.
 
     Raises:
         QueryError: where it is not one SELECT.
     """
     with _errors(), duckdb.connect(":memory:") as connection:
+        _lock(connection, folder)
         statements = connection.extract_statements(sql)
         if not statements:
             raise QueryError("There is no question. Write a SELECT, such as: FROM epochs")
@@ -104,7 +107,10 @@ def _check(sql: str) -> set[str]:
                 f"Only SELECT is answered, not {kind.name}: the data cannot be changed from here. "
                 "Write results with --out FILE."
             )
-        return {name.lower() for name in connection.get_table_names(sql)}
+        try:
+            return {name.lower() for name in connection.get_table_names(sql)}
+        except duckdb.BinderException:  # Here no table has columns: nothing can be joined on any.
+            return set(TABLES)
 
 
 def _open_tables(
