@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache, reduce
 from operator import xor
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import polars as pl
@@ -64,6 +64,9 @@ of any length, a miner could make every validator's evidence and report too larg
 MAX_CENTROID_KM: Final = 50.0
 SURELY_NEAR_DEGREES: Final = 0.3
 EARTH_RADIUS_KM: Final = 6371.0088
+_HALF_RADIANS: Final = math.pi / 360
+_SINE_TERMS: Final = tuple((-1) ** n / math.factorial(2 * n + 1) for n in range(11))
+_Real = TypeVar("_Real", float, pl.Expr)
 MAX_ROWS_FLOOR: Final = 10_000
 MAX_ROWS_FACTOR: Final = 10
 """A file may hold ten times what its ZIP is expected to have, and always 10,000 rows: the limit
@@ -576,7 +579,7 @@ def _range_rules(epoch: Epoch, lookback_days: int) -> tuple[RangeRule, ...]:
     brief = pl.all_horizontal(
         (pl.col(every_text).str.len_bytes() <= MAX_TEXT_BYTES).fill_null(value=True)
     )
-    near = _distance_km() <= MAX_CENTROID_KM
+    near = _is_near()
 
     def rule(
         broken: str,
@@ -645,14 +648,45 @@ def _is_surely_near() -> pl.Expr:
     return (latitudes <= SURELY_NEAR_DEGREES) & (longitudes <= SURELY_NEAR_DEGREES)
 
 
-def _distance_km() -> pl.Expr:
-    """Great-circle distance of a row from its ZIP's centroid (haversine, mean Earth radius)."""
-    to_radians = math.pi / 180
-    lat1, lat2 = pl.col("centroid_latitude") * to_radians, pl.col("latitude") * to_radians
-    half_lat = ((lat2 - lat1) / 2).sin()
-    half_lon = ((pl.col("longitude") - pl.col("centroid_longitude")) * to_radians / 2).sin()
-    a = half_lat * half_lat + lat1.cos() * lat2.cos() * half_lon * half_lon
-    return 2 * EARTH_RADIUS_KM * a.clip(0.0, 1.0).sqrt().arcsin()
+def _is_near() -> pl.Expr:
+    """Whether a row is within reach of its ZIP's centroid; null where either has no place."""
+    latitude, centre = pl.col("latitude"), pl.col("centroid_latitude")
+    longitudes = pl.col("longitude") - pl.col("centroid_longitude")
+    places = ("latitude", "longitude", "centroid_latitude", "centroid_longitude")
+    # Degrees that are none would be beyond what the sine is good for.
+    sane = ((latitude - centre).abs() <= 1.0) & (longitudes.abs() <= 360.0)
+    around = longitudes - 360.0 * ((longitudes + 180.0) / 360.0).floor()
+    near = sane & (haversine(centre, latitude, around) <= NEAR_HAVERSINE)
+    return pl.when(pl.all_horizontal(pl.col(places).is_not_null())).then(near)
+
+
+def haversine(latitude: _Real, other: _Real, longitudes: _Real) -> _Real:
+    """The haversine of the angle between two places, given in degrees: their latitudes, and how
+    far their longitudes are apart, up to 180."""
+    half_lat = _sine((other - latitude) * _HALF_RADIANS)
+    half_lon = _sine(longitudes * _HALF_RADIANS)
+    across = _cosine(latitude) * _cosine(other)
+    return half_lat * half_lat + across * half_lon * half_lon
+
+
+def _cosine(degrees: _Real) -> _Real:
+    half = _sine(degrees * _HALF_RADIANS)
+    return half * half * -2.0 + 1.0
+
+
+def _sine(angle: _Real) -> _Real:
+    """The sine of up to a right angle, in additions and multiplications alone: IEEE 754 leaves no
+    choice in those. A library's sine may end in another bit on another processor, and what is just
+    within reach for one validator would be just out of it for another (docs/decisions/0067)."""
+    square = angle * angle
+    series = square * _SINE_TERMS[-1] + _SINE_TERMS[-2]
+    for term in _SINE_TERMS[-3::-1]:
+        series = series * square + term
+    return series * angle
+
+
+_REACH: Final = _sine(MAX_CENTROID_KM / EARTH_RADIUS_KM / 2)
+NEAR_HAVERSINE: Final = _REACH * _REACH
 
 
 def _check_rows(rows: pl.DataFrame, reasons: _Reasons) -> None:

@@ -1,6 +1,7 @@
 """Quick validation (mechanism 6): every fault gives its own reason, and every row is accounted
 for."""
 
+import math
 import random
 from dataclasses import replace
 from datetime import date, timedelta
@@ -25,6 +26,7 @@ from sn46.mechanism.quick import (
     counted_rows,
     examine,
     filled_fields,
+    haversine,
     is_filled,
     judge_rows,
     kept_listings,
@@ -267,6 +269,8 @@ OUT_OF_RANGE: list[dict[str, Any]] = [
     {"latitude": 40.44 + 0.451, "longitude": -79.95},  # 0.451° × 111.195 km = 50.1 km
     {"latitude": 40.44, "longitude": float("inf")},
     {"latitude": 0.0, "longitude": 0.0},
+    {"latitude": 40.44, "longitude": 1e300},
+    {"latitude": 400.44, "longitude": -79.95},
     {"listing_id": "portal:" + "4" * 2_042},
     {"county": "é" * 1_025},  # of two bytes each
 ]
@@ -281,6 +285,7 @@ IN_RANGE: list[dict[str, Any]] = [
     {"scraped_at": EPOCH.end},
     {"latitude": 40.44 + 0.449, "longitude": -79.95},  # 49.9 km
     {"latitude": float("nan"), "longitude": -79.95},  # NaN is no value
+    {"latitude": 40.44, "longitude": 280.05},  # a turn further
     {"latitude": 40.44},  # one coordinate alone is no place
     {"listing_id": "portal:" + "4" * 2_041},
     {"county": "é" * 1_024},
@@ -601,6 +606,21 @@ ROWS = st.fixed_dictionaries(
         "bedrooms": st.sampled_from([None, -1, 0, 50, 51]),
     },
 )
+
+
+@given(st.lists(st.tuples(*[st.floats(-90, 90)] * 2, st.floats(-360, 360)), min_size=1))
+def test_distances_are_the_same_on_every_machine(places: list[tuple[float, float, float]]) -> None:
+    """Polars computes them as plain arithmetic does, to the bit, and as trigonometry does."""
+    columns = ("latitude", "other", "longitudes")
+    frame = pl.DataFrame(places, schema=columns, orient="row")
+    computed = frame.select(haversine(*map(pl.col, columns))).to_series().to_list()
+    assert computed == [haversine(*place) for place in places]
+    for (latitude, other, longitudes), value in zip(places, computed, strict=True):
+        lat, lon = math.radians(other - latitude) / 2, math.radians(longitudes) / 2
+        across = math.cos(math.radians(latitude)) * math.cos(math.radians(other))
+        if abs(longitudes) <= 180:
+            expected = math.sin(lat) ** 2 + across * math.sin(lon) ** 2
+            assert value == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
 
 @settings(max_examples=200)
