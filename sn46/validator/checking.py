@@ -36,16 +36,33 @@ class RecordCache:
     def __init__(self, path: Path, clock: Clock) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._clock = clock
-        self._db = sqlite3.connect(path)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS records"
-            " (listing_id TEXT PRIMARY KEY, fetched_at TEXT NOT NULL, row TEXT)"
-        )
-        self._db.execute(
-            "DELETE FROM records WHERE fetched_at < ?", (format_time(clock.now() - FRESH),)
-        )
-        self._db.commit()
+        try:
+            self._db = self._opened(path)
+        except sqlite3.OperationalError:
+            raise  # It cannot be opened now, which says nothing of what is in it.
+        except sqlite3.DatabaseError as error:
+            _log.warning("the kept records are damaged and begun anew", fault=str(error))
+            for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+                path.with_name(name).unlink(missing_ok=True)
+            self._db = self._opened(path)
+
+    def _opened(self, path: Path) -> sqlite3.Connection:
+        db = sqlite3.connect(path)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS records"
+                " (listing_id TEXT PRIMARY KEY, fetched_at TEXT NOT NULL, row TEXT)"
+            )
+            db.execute(
+                "DELETE FROM records WHERE fetched_at < ?",
+                (format_time(self._clock.now() - FRESH),),
+            )
+            db.commit()
+        except BaseException:
+            db.close()
+            raise
+        return db
 
     def get(self, listing_id: str) -> tuple[Detail, datetime] | None:
         try:
@@ -57,12 +74,19 @@ class RecordCache:
             return None
         if found is None:
             return None
-        fetched_at = parse_time(found[0])
+        try:
+            return self._read(*found)
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            _log.warning("a kept record cannot be read", listing_id=listing_id, fault=repr(error))
+            return None
+
+    def _read(self, at: str, row: str | None) -> tuple[Detail, datetime] | None:
+        fetched_at = parse_time(at)
         if self._clock.now() - fetched_at > FRESH:
             return None
-        if found[1] is None:
+        if row is None:
             return Detail(Lookup.NOT_FOUND, None), fetched_at
-        kept = cast(dict[str, Any], json.loads(found[1]))
+        kept = cast(dict[str, Any], json.loads(row))
         kept["sale_date"] = date.fromisoformat(kept["sale_date"]) if kept["sale_date"] else None
         return Detail(Lookup.FOUND, kept), fetched_at
 

@@ -22,6 +22,7 @@ from sn46.mechanism.evidence import EVIDENCE_SCHEMA, Check, write_evidence
 from sn46.mechanism.names import EpochId, Hotkey
 from sn46.mechanism.parquetfile import decode
 from sn46.mechanism.sampling import SampledRow
+from sn46.mechanism.times import format_time
 from sn46.mechanism.verdicts import Verdict
 from sn46.sources.base import Detail, Lookup, SearchQuery, SourceError
 from sn46.validator.checking import FRESH, RecordCache, SpotChecker
@@ -269,4 +270,21 @@ def test_a_disk_that_refuses_costs_a_question_and_nothing_else(
         other.execute("DROP TABLE records")
     assert cache.get("portal:1") is None
     cache.put("portal:1", Detail(Lookup.NOT_FOUND, None), clock.now())
+    cache.close()
+
+
+def test_records_that_were_damaged_cost_a_question_and_nothing_else(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    path = tmp_path / "records.sqlite"
+    path.write_bytes(b"no database " * 1_000)
+    cache = RecordCache(path, clock)
+    cache.put("portal:1", Detail(Lookup.NOT_FOUND, None), clock.now())
+    assert cache.get("portal:1") is not None
+    with sqlite3.connect(path) as other:
+        for number, odd in enumerate(["{", "[]", "{}", '{"sale_date": 5}', '{"sale_date": "x"}']):
+            row = (f"odd:{number}", format_time(clock.now()), odd)
+            other.execute("INSERT INTO records VALUES (?, ?, ?)", row)
+        other.execute("INSERT INTO records VALUES ('odd:when', 'yesterday', NULL)")
+    assert [cache.get(f"odd:{n}") for n in (0, 1, 2, 3, 4, "when")] == [None] * 6
     cache.close()
