@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sn46.commands.outcome import EXIT_FAILED, AskedWrongly, Errors, saying
+from sn46.printing import printable
 
 if TYPE_CHECKING:
     from sn46.validator.examiner import Examiner
@@ -150,7 +151,7 @@ async def _explain(
                     f"{', '.join(meant or sorted(miners)) or 'nobody submitted anything'}."
                 )
             for line in explanation(await explained(judged, meant[0])):
-                print(line)
+                print(printable(line))
     finally:
         examiner.close()
     return 0
@@ -172,7 +173,7 @@ async def _compare(epoch: str | None, source: Path | None) -> int:
     async with _folder(source, epoch) as (folder, epoch_id):
         found = await read_reports(folder, epoch_id)
     for line in comparison(found):
-        print(line)
+        print(printable(line))
     return 0 if found.agree else EXIT_FAILED
 
 
@@ -235,7 +236,7 @@ def _show_replay(found: "Replay") -> int:
     for published, differences in sorted(found.published.items()):
         print(f"{published}: its published report {'differs' if differences else 'agrees'}")
         for difference in differences:
-            print(f"  {difference}")
+            print(f"  {printable(difference)}")
     if not found.published:
         print("No validator published a report on this epoch.")
     return 0 if found.agrees else EXIT_FAILED

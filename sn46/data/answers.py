@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from rich.cells import cell_len
 
 from sn46.data.errors import QueryError
+from sn46.printing import printable
 
 _SHOWN_ROWS: Final = 1_000
 _SHOWN_TEXT: Final = 60
@@ -229,5 +230,5 @@ def _shown(value: Any) -> str:
         shown = value.strftime("%Y-%m-%d %H:%M:%S")
     else:
         shown = str(_flat(value))
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    safe = printable(shown)
     return safe if len(safe) <= _SHOWN_TEXT else f"{safe[: _SHOWN_TEXT - 1]}…"

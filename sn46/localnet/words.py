@@ -15,6 +15,7 @@ from rich.text import Text
 from sn46.localnet.people import People
 from sn46.localnet.results import EpochResult
 from sn46.mechanism.names import PPM, Hotkey
+from sn46.printing import printable
 
 _LINE = 200
 _WHY = "valid or why not"
@@ -145,7 +146,8 @@ def report_lines(report: Mapping[str, Any], *, names: Mapping[Hotkey, str]) -> l
     for hotkey, entry in miners.items():
         who = names.get(Hotkey(hotkey), short(hotkey))
         lines += [
-            _line(who, _first_words(str(reason["detail"]))) for reason in entry.get("reasons") or []
+            _line(who, _first_words(printable(str(reason["detail"]))))
+            for reason in entry.get("reasons") or []
         ]
     scores = [entry.get("final") for entry in miners.values() if (entry.get("rank") or 9) <= 3]
     if len(set(scores)) < len(scores):

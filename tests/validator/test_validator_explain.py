@@ -184,3 +184,22 @@ def test_the_commands(
     assert "holds no epoch" in capsys.readouterr().err
     assert main(["compare", "--from", folder, "--epoch", "2024-03-15-20:00"]) == 1
     assert "does not hold epoch" in capsys.readouterr().err
+
+
+def test_what_a_terminal_would_obey_is_shown(
+    export: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A report is any permit holder's to write: one half of a sign in it ended the comparison for
+    all, and an escape sequence reached the terminal."""
+
+    def odd(body: bytes) -> bytes:
+        changes = {"\x1b[2J\ud83c": 1, "ignored_evidence": {"x": "\x1b[31m\ud83c"}}
+        return json.dumps(json.loads(body) | changes).encode()
+
+    tamper(export, "vali", odd)
+    asked = ["--from", str(export), "--epoch", EPOCH.id]
+    for command in ("compare", "replay"):
+        assert main([command, *asked]) == 1
+        said = capsys.readouterr().out
+        assert r"\x1b[2J\ud83c" in said
+        assert "\x1b" not in said
