@@ -1,5 +1,7 @@
 """One check of one row against its source: a verdict, never a guess (mechanism 7)."""
 
+import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import date
 from enum import StrEnum
@@ -25,6 +27,8 @@ DEGREES_WITHIN: Final = 0.005
 _STREET_WORDS: Final = 2
 """A number and a street's name: no address is told from less."""
 _UNIT_CHARACTERS: Final = 6
+_ZIP_PLUS_FOUR: Final = re.compile(r"(?<=\A\d{5})-\d{4}\Z", re.ASCII)
+_FRACTION: Final = re.compile("[\u00bc-\u00be\u2150-\u215e]")
 
 
 class Verdict(StrEnum):
@@ -69,23 +73,23 @@ def _identity_fault(
             Verdict.MISIDENTIFIED,
             f"The source's record is of {record.get('listing_id')}, not of {row['listing_id']}.",
         )
-    address, zipcode = record.get("address"), record.get("zipcode")
-    if address is None or zipcode is None:
+    address, zipcode = str(record.get("address") or ""), str(record.get("zipcode") or "")
+    if not any(c.isalnum() for c in address) or not zipcode.strip():
         return Verdict.INCONCLUSIVE, "The source shows no address or ZIP to compare."
-    if zipcode != row["zipcode"]:
+    if _ZIP_PLUS_FOUR.sub("", zipcode) != row["zipcode"]:
         return (
             Verdict.MISIDENTIFIED,
             f"The source shows ZIP {zipcode} under this id, the row {row['zipcode']}.",
         )
-    return _address_fault(str(row["address"]), str(address))
+    return _address_fault(str(row["address"]), address)
 
 
 def _address_fault(mine: str, theirs: str) -> tuple[Verdict, str] | None:
     """Sources write units in several ways, ``#4``, ``APT 4`` and ``UNIT 4``, at times in one and
     the same answer, and may leave them out: what names a unit decides nothing, and a unit that
-    one side alone has tells nothing."""
+    one side alone has tells nothing. Neither do accents, and how a sign is put together."""
     words = [
-        [word for word in normalize_address(text).split() if word not in UNIT_WORDS]
+        [word for word in normalize_address(_plain(text)).split() if word not in UNIT_WORDS]
         for text in (mine, theirs)
     ]
     # S.E. is two words, and SE is one.
@@ -97,6 +101,15 @@ def _address_fault(mine: str, theirs: str) -> tuple[Verdict, str] | None:
     if has_street and long.startswith(short) and len(long) - len(short) <= _UNIT_CHARACTERS:
         return Verdict.INCONCLUSIVE, f"{shown} One of them names a unit, the other none."
     return Verdict.MISIDENTIFIED, shown
+
+
+def _plain(text: str) -> str:
+    """Without accents, with ordinary digits and letters for those of other widths, and ``1/2`` for
+    the one sign of it."""
+    if text.isascii():
+        return text
+    apart = unicodedata.normalize("NFKD", _FRACTION.sub(r" \g<0>", text))
+    return "".join(c for c in apart if not unicodedata.combining(c)).replace("\u2044", "/")
 
 
 def shown_fields(row: Mapping[str, Any], record: Mapping[str, Any] | None) -> int:

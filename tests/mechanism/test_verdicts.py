@@ -150,6 +150,40 @@ def test_units_are_written_in_many_ways(mine: str, theirs: str, expected: Verdic
     assert compare(row | {"address": theirs}, row)[0] == expected
 
 
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        ("1 Ca\u00f1on Dr", "1 Can\u0303on Dr"),  # one sign, or a letter and its accent
+        ("1 Ca\u00f1on Dr", "1 Canon Dr"),
+        ("12 1/2 Main St", "12\u00bd Main St"),
+        ("12 Main St", "\uff11\uff12 Main St"),  # digits as wide as Chinese signs
+        ("1 O\u2019Brien Rd", "1 O'Brien Rd"),
+    ],
+)
+def test_how_a_sign_is_written_is_no_other_address(mine: str, theirs: str) -> None:
+    for one, other in ((mine, theirs), (theirs, mine)):
+        row, record = ROW | {"address": one}, ROW | {"address": other}
+        assert compare(row, record) == (Verdict.CONFIRMED, "")
+
+
+@pytest.mark.parametrize("address", ["1 C\u0430non Dr", "11/2 Main St", "1 Ca\u00f1ada Dr"])
+def test_another_sign_is_another_address(address: str) -> None:
+    """The first is one in Cyrillic that looks the same."""
+    row = ROW | {"address": "1 Canon Dr"}
+    assert compare(row, row | {"address": address})[0] == Verdict.MISIDENTIFIED
+
+
+@pytest.mark.parametrize("nothing", [{"address": " "}, {"address": "-"}, {"zipcode": ""}], ids=str)
+def test_a_blank_is_nothing_to_compare(nothing: dict[str, str]) -> None:
+    assert verdict(**nothing) == Verdict.INCONCLUSIVE
+
+
+def test_four_digits_more_are_the_same_zip() -> None:
+    assert verdict(zipcode="08701-1234") == Verdict.CONFIRMED
+    for other in ("08702-1234", "08701-12345", "087011234", "8701"):
+        assert verdict(zipcode=other) == Verdict.MISIDENTIFIED
+
+
 @pytest.mark.parametrize("lacking", ["address", "zipcode"])
 def test_without_a_place_there_is_nothing_to_hold_against_the_miner(lacking: str) -> None:
     assert verdict(**{lacking: None}, sale_price=1) == Verdict.INCONCLUSIVE
