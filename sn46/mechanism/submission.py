@@ -18,6 +18,12 @@ MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 MAX_FILE_BYTES = 64 * 1024 * 1024
 """No file of one ZIP is near this: 1,000 listings are about 80 kB."""
 
+MAX_NESTING = 64
+MAX_DIGITS = 64
+"""How deep lists and objects of a document may be in one another, and how long a whole number is.
+Python's own limits are others in other versions and settings; these are the same for everybody who
+judges."""
+
 MAX_COUNT = 10**12
 """No manifest counts more rows or bytes of one file than this."""
 
@@ -133,13 +139,36 @@ def load_document(body: bytes, what: str, limit: int = MAX_MANIFEST_BYTES) -> di
     """
     if len(body) > limit:
         raise SubmissionError(f"{what} has {len(body)} bytes; {limit} are allowed.")
+    refusal = (
+        f"{what} is no JSON in UTF-8, nested at most {MAX_NESTING} deep and with whole numbers of "
+        f"at most {MAX_DIGITS} digits."
+    )
     try:
-        value = json.loads(body.decode("utf-8"))
+        value = json.loads(body.decode("utf-8"), parse_int=_whole_number)
     except (ValueError, RecursionError) as error:
-        raise SubmissionError(f"{what} is not JSON: {str(error)[:200]}.") from error
+        # In words of ours: Python's differ from version to version, and reasons are compared.
+        raise SubmissionError(refusal) from error
+    if _is_deep(value):
+        raise SubmissionError(refusal)
     if not isinstance(value, dict):
         raise SubmissionError(f"{what} is not a JSON object.")
     return cast(dict[str, Any], value)
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError("a number is too long")
+    return int(text)
+
+
+def _is_deep(value: Any) -> bool:
+    level: list[Any] = [[value]]
+    for _ in range(MAX_NESTING + 1):
+        inside = [v.values() if isinstance(v, dict) else v for v in level]
+        level = [v for values in inside for v in values if isinstance(v, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def parse_manifest(document: Mapping[str, Any]) -> Manifest:

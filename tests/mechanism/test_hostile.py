@@ -94,6 +94,26 @@ def test_manifests_made_to_break_a_reader(body: bytes) -> None:
     assert codes(judged(body)) == ["manifest_signature"]
 
 
+def test_what_one_version_of_python_reads_and_another_does_not() -> None:
+    """3.11 reads 980 levels, 3.13 some 10,000, and the digits of a number are a setting: what is
+    no submission for one validator must be none for all, for the same reason."""
+
+    def told(body: bytes) -> list[str]:
+        return [reason.detail for reason in judged(body).reasons]
+
+    def signed(more: Any) -> bytes:
+        return json.dumps(sign_document({**MANIFEST, "more": more}, key("miner"))).encode()
+
+    def nested(depth: int) -> Any:
+        return json.loads("[" * depth + "]" * depth)
+
+    assert told(signed(nested(63))) == told(signed(int("9" * 64))) == told(signed(1))
+    [refusal] = told(signed(nested(64)))
+    assert "nested at most 64 deep" in refusal
+    for body in (signed(nested(900)), signed(int("9" * 65)), b'{"a": 1,}', b"[" * 5_000, b"\xff"):
+        assert told(body) == [refusal]
+
+
 def test_a_field_that_comes_twice_is_not_what_was_signed() -> None:
     body = json.dumps(MANIFEST).replace('"nonce"', '"nonce": "0", "nonce"', 1)
     assert codes(judged(body.encode())) == []  # the last one counts, and it is the signed one
