@@ -37,11 +37,12 @@ from sn46.client.api import (
     ReceivedAssignment,
 )
 from sn46.clock import Clock, sleep_until
-from sn46.mechanism.agreement import MAX_REPORT_BYTES
+from sn46.mechanism.agreement import MAX_REPORT_BYTES, consensus_hash
 from sn46.mechanism.assignment import Assignment, read_assignment
 from sn46.mechanism.chainview import ChainView
 from sn46.mechanism.credibility import Published
 from sn46.mechanism.epochs import Epoch
+from sn46.mechanism.errors import ExportError
 from sn46.mechanism.evidence import (
     MAX_EVIDENCE_BYTES,
     checks_key,
@@ -200,10 +201,10 @@ class EpochRun:
         try:
             await self._bring_out(assignment, view, self._epoch.weights_by)
         except EpochLostError as error:
-            if self._journal.get("report") is None:
+            if self._kept_report() is None:
                 raise
             _log.error("the report is not out; the weights come first", detail=str(error))
-        report = self._journal.get("report")
+        report = self._kept_report()
         if report is None:
             raise OSError("the report that was written to the journal cannot be read back")
         await self._set_weights(report)
@@ -216,10 +217,26 @@ class EpochRun:
         Raises:
             EpochLostError: where there is no report by E + L, or it is not out by ``until``.
         """
-        report = self._journal.get("report")
+        report = self._kept_report()
         if report is None or self._journal.get("published") is None:
             report = await self._validate(assignment, view, until)
         await self._announce(assignment, report, until)
+
+    def _kept_report(self) -> dict[str, Any] | None:
+        """The report in the journal, None where there is none. Weights follow from it, so one that
+        its own consensus_hash does not bear out is damaged, and none."""
+        report = self._journal.get("report")
+        if report is None:
+            return None
+        try:
+            scores = {hotkey: miner["final"] for hotkey, miner in report["miners"].items()}
+            computed = consensus_hash(self._epoch.id, scores, report["weights"])
+            if computed == report["consensus_hash"]:
+                return report
+        except (LookupError, TypeError, ValueError, AttributeError):
+            pass
+        _log.error("the report that was kept is damaged; made again", epoch=self._epoch.id)
+        return None
 
     def _check_time(self, doing: str) -> None:
         """What is not done by E + L is left: the next epoch's weights are due."""
@@ -264,7 +281,12 @@ class EpochRun:
     async def _view(self) -> ChainView:
         kept = self._journal.get("chain")
         if kept is not None:
-            return ChainView.from_json(kept)
+            try:
+                return ChainView.from_json(kept)
+            except ExportError as error:
+                _log.warning(
+                    "the chain that was kept cannot be read; asked again", fault=str(error)
+                )
         view = await insist(
             self._parts.clock,
             self._epoch.results_deadline,
@@ -281,7 +303,7 @@ class EpochRun:
     ) -> dict[str, Any]:
         """The report, once it is in the bucket. Judging may take to E + L where there is none
         yet; bringing it out may take to ``until``."""
-        judged = self._journal.get("report") is not None
+        judged = self._kept_report() is not None
         judged_by = until if judged else self._epoch.results_deadline
         uploads = await self._snapshot("miners", judged_by)
         judging = Judging(assignment, view, uploads, self._parts.examiner)
@@ -305,7 +327,7 @@ class EpochRun:
         )
         for validator, why in outcome.ignored_evidence.items():
             _log.warning("evidence ignored", validator=validator, why=why)
-        report = self._journal.get("report")
+        report = self._kept_report()
         if report is None:
             report = self._report(outcome, rows.height)
             found = await self._published_before(results, report)

@@ -23,6 +23,7 @@ from sn46.store.upload import upload_object
 from sn46.validator.epoch_run import EpochLostError
 from sn46.validator.examiner import Examiner
 from sn46.validator.export import export_epoch
+from sn46.validator.journal import Journal
 from sn46.validator.judging import Judging
 from sn46.validator.replay import replay_epoch
 
@@ -204,6 +205,25 @@ async def test_a_crash_at_every_step_changes_nothing(trial: Trial) -> None:
 
     await trial.run("other")
     assert common_part(await trial.published("other")) == common_part(report)
+
+
+async def test_no_weights_follow_from_a_damaged_journal(small_trial: Trial) -> None:
+    """A bit that fell over may leave JSON, of other weights; another version, other fields."""
+    trial = small_trial
+    with pytest.raises(Crash):
+        await trial.run("vali", crash_at="setting weights")
+    report = await trial.published("vali")
+    journal = Journal(trial.data_dir("vali"), trial.epoch.id)
+    journal.put("chain", {"block": 5})
+    (hotkey, weight), *others = report["weights"].items()
+    journal.put("report", report | {"weights": {hotkey: weight ^ 1 << 14, **dict(others)}})
+    with pytest.raises(Crash):
+        await trial.run("vali", crash_at="setting weights")
+    journal.put("report", {"weights": 5})
+    await trial.run("vali")
+    assert await trial.chain_weights("vali") == report["weights"]
+    assert common_part(journal.get("report") or {}) == common_part(report)
+    assert set((await trial.versions("vali")).values()) == {1}
 
 
 async def updated_at(trial: Trial, name: str) -> int:
