@@ -60,7 +60,7 @@ MAX_BEDROOMS: Final = 50
 MAX_TEXT_BYTES: Final = 2_048
 """No text of a home is near this. What a check says of a row repeats some of its texts: were they
 of any length, a miner could make every validator's evidence and report too large to be read
-(docs/decisions/0066)."""
+(docs/decisions/0067)."""
 MAX_CENTROID_KM: Final = 50.0
 SURELY_NEAR_DEGREES: Final = 0.3
 EARTH_RADIUS_KM: Final = 6371.0088
@@ -677,7 +677,7 @@ def _cosine(degrees: _Real) -> _Real:
 def _sine(angle: _Real) -> _Real:
     """The sine of up to a right angle, in additions and multiplications alone: IEEE 754 leaves no
     choice in those. A library's sine may end in another bit on another processor, and what is just
-    within reach for one validator would be just out of it for another (docs/decisions/0067)."""
+    within reach for one validator would be just out of it for another (docs/decisions/0068)."""
     square = angle * angle
     series = square * _SINE_TERMS[-1] + _SINE_TERMS[-2]
     for term in _SINE_TERMS[-3::-1]:
