@@ -1,11 +1,12 @@
 """The adapter of the local network's portal (its API: ``sn46.localnet.portal``)."""
 
+import math
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from datetime import date
 from typing import Annotated, Any, Final, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
@@ -15,6 +16,7 @@ from sn46.sources.fetch import Answer, PoliteClient, pool_of
 from sn46.sources.options import SourceOptions
 from sn46.sources.remembering import Remembering
 from sn46.sources.splitting import Part, ResultPage, search_whole
+from sn46.sources.units import joined
 
 PROPERTY_TYPES: Final[Mapping[str, str]] = {
     "House": "SINGLE_FAMILY",
@@ -34,7 +36,7 @@ _CAPTCHA: Final = re.compile(rb"captcha", re.IGNORECASE)
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True)
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
 
 class _Location(_Strict):
@@ -209,7 +211,7 @@ class PortalSource:
         return {
             "listing_id": f"{self._name}:{home.property_id}",
             "source": self._name,
-            "source_url": urljoin(self._base_url, home.detail_url),
+            "source_url": joined(self._base_url, home.detail_url),
             "address": home.street_address,
             "city": home.city,
             "state": home.state_code,
@@ -243,7 +245,10 @@ def _lot_sqft(home: _Home) -> int | None:
     per_unit = _SQFT_PER.get(home.lot_area_unit or "")
     if per_unit is None:
         raise SourceChanged(f"The portal gives lots in {home.lot_area_unit!r}, an unknown unit.")
-    return round(home.lot_area_value * per_unit)
+    area = home.lot_area_value * per_unit
+    if not math.isfinite(area):
+        raise SourceChanged("The portal gives a lot that is too large to be one.")
+    return round(area)
 
 
 def _can_be_asked(property_id: str) -> bool:

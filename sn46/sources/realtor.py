@@ -10,7 +10,6 @@ from contextlib import aclosing
 from datetime import date, datetime
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import urljoin
 
 from pydantic import Field
 
@@ -23,7 +22,7 @@ from sn46.sources.realtor_queries import Question, Questions
 from sn46.sources.remembering import Remembering
 from sn46.sources.routes import ProxyPool
 from sn46.sources.splitting import DatePart, Part, ResultPage, search_whole
-from sn46.sources.units import Known, Number, Text, checked_url, positive, real, whole
+from sn46.sources.units import Known, Number, Text, checked_url, joined, positive, real, whole
 from sn46.sources.walls import is_wall
 
 SOURCE: Final = "realtor"
@@ -305,7 +304,7 @@ class RealtorSource:
         return {
             "listing_id": f"{SOURCE}:{home.property_id}",
             "source": SOURCE,
-            "source_url": urljoin(self._base_url, path),
+            "source_url": joined(self._base_url, path),
             "address": address.line,
             "city": address.city,
             "state": address.state_code,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Final
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
@@ -25,7 +25,11 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _finite(value: int | float) -> int | float:
-    if not math.isfinite(value):
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:
+        finite = False  # JSON has whole numbers of any length
+    if not finite:
         raise ValueError("it is not a finite number")
     return value
 
@@ -49,8 +53,15 @@ class Known(BaseModel):
 
 
 def whole(value: float | None) -> int | None:
-    """To the nearest whole number, halves up."""
-    return None if value is None else math.floor(value + 0.5)
+    """To the nearest whole number, halves up.
+
+    Raises:
+        SourceChanged: for what is too large to be one.
+    """
+    try:
+        return None if value is None else math.floor(value + 0.5)
+    except (OverflowError, ValueError) as error:
+        raise SourceChanged("A number is too large for what it tells.") from error
 
 
 def positive(value: float | None) -> int | None:
@@ -63,7 +74,7 @@ def square_feet(value: float | None, unit: str | None) -> int | None:
     """An area in square feet; None where there is none. No unit means square feet.
 
     Raises:
-        SourceChanged: for an unknown unit.
+        SourceChanged: for an unknown unit, or an area that is too large.
     """
     if not value:
         return None
@@ -91,6 +102,18 @@ def day_of(milliseconds: float | None) -> date | None:
 def real(value: float | None) -> float | None:
     """The same as a float."""
     return None if value is None else float(value)
+
+
+def joined(base_url: str, link: str) -> str:
+    """The whole URL of a link as an answer of ``base_url`` writes it.
+
+    Raises:
+        SourceChanged: where it is none.
+    """
+    try:
+        return urljoin(base_url, link)
+    except ValueError as error:
+        raise SourceChanged(f"A link is written {link[:80]!r}, which is none.") from error
 
 
 def checked_url(base_url: str, what: str) -> str:

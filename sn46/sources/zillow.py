@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from http import HTTPStatus
 from typing import Any, Final, cast
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -31,7 +31,7 @@ from sn46.sources.reading import checked, dig, loads
 from sn46.sources.remembering import Remembering
 from sn46.sources.routes import ProxyPool
 from sn46.sources.splitting import Part, PricePart, ResultPage, search_whole
-from sn46.sources.units import Known, Number, checked_url
+from sn46.sources.units import Known, Number, checked_url, joined
 from sn46.sources.walls import is_wall
 from sn46.sources.zillow_records import (
     SOURCE,
@@ -305,7 +305,8 @@ class ZillowSource:
         raise SourceChanged("Zillow's page leads from one to the next without an end.")
 
     def _own_path(self, path: str, location: str) -> str:
-        base, target = urlsplit(self._base_url), urlsplit(urljoin(self._base_url + path, location))
+        base = urlsplit(self._base_url)
+        target = urlsplit(joined(self._base_url + path, location))
         if target.netloc != base.netloc:
             raise SourceChanged(f"Zillow's page leads to another host, {target.hostname}.")
         return f"{target.path}?{target.query}" if target.query else target.path

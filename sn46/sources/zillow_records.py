@@ -10,13 +10,22 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import Enum
 from typing import Annotated, Any, Final
-from urllib.parse import urljoin
 
 from pydantic import ConfigDict, Field, Strict
 from pydantic.alias_generators import to_camel
 
 from sn46.sources.base import SourceChanged
-from sn46.sources.units import Known, Number, Text, day_of, positive, real, square_feet, whole
+from sn46.sources.units import (
+    Known,
+    Number,
+    Text,
+    day_of,
+    joined,
+    positive,
+    real,
+    square_feet,
+    whole,
+)
 
 SOURCE: Final = "zillow"
 
@@ -74,7 +83,7 @@ HOA_MONTHS: Final[Mapping[str, int]] = {
 SAME_SALE: Final = timedelta(days=45)
 """The public record and the MLS tell the same sale, some days apart."""
 
-_AMOUNT: Final = re.compile(r"\$([\d,]+(?:\.\d+)?)\s*/?\s*([a-z-]+)", re.IGNORECASE)
+_AMOUNT: Final = re.compile(r"\$(\d[\d,]*(?:\.\d+)?)\s*/?\s*([a-z-]+)", re.IGNORECASE)
 _AREA: Final = re.compile(r"([\d,]*\.?\d+)\s*([A-Za-z. ]+)")
 
 
@@ -204,7 +213,7 @@ def result_row(found: SearchResult, base_url: str, now: datetime) -> dict[str, A
     info = found.hdp_data.home_info
     return _row(
         zpid=found.zpid,
-        url=urljoin(base_url, found.detail_url or f"/homedetails/{found.zpid}_zpid/"),
+        url=joined(base_url, found.detail_url or f"/homedetails/{found.zpid}_zpid/"),
         now=now,
         address=info.street_address or found.address_street,
         city=info.city or found.address_city,
@@ -236,7 +245,7 @@ def property_row(
     hoa = home.monthly_hoa_fee
     return _row(
         zpid=home.zpid,
-        url=urljoin(base_url, home.hdp_url or home.url or f"/homedetails/{home.zpid}_zpid/"),
+        url=joined(base_url, home.hdp_url or home.url or f"/homedetails/{home.zpid}_zpid/"),
         now=now,
         address=home.street_address,
         city=home.city,

@@ -61,7 +61,8 @@ HOME = Home(
     latitude=47.5112,
     longitude=-122.257,
 )
-FOUND = http(200, orjson.dumps({"property": detail(HOME)}))
+FOUND_TEXT = orjson.dumps({"property": detail(HOME)})
+FOUND = http(200, FOUND_TEXT)
 NO_SUCH = http(404, '{"error": {"code": "no_such_property", "message": ""}}')
 CAPTCHA = http(200, "<title>Captcha</title>", content_type="text/html")
 LISTING = "portal:7129300520"
@@ -120,6 +121,10 @@ async def test_passing_trouble_is_tried_again(clock: ManualClock, trouble: bytes
         (found_with(beds="three"), SourceChanged, 1),
         (found_with(lotAreaUnit="hectares"), SourceChanged, 1),
         (found_with(propertyId=""), SourceChanged, 1),
+        (found_with(detailUrl="http://["), SourceChanged, 1),
+        (found_with(lotAreaValue=1e308, lotAreaUnit="acres"), SourceChanged, 1),
+        (http(200, FOUND_TEXT.replace(b'"baths":', b'"baths":NaN,"x":')), SourceChanged, 1),
+        (http(200, FOUND_TEXT.replace(b'"baths":', b'"baths":1e999,"x":')), SourceChanged, 1),
     ],
 )
 async def test_trouble_that_stays_is_an_error_and_never_not_found(

@@ -248,6 +248,12 @@ async def test_passing_trouble_is_waited_out(clock: ManualClock, path: str, tran
         (property_page(ONE | {"livingAreaUnits": "Tatami"}), SourceChanged),
         (property_page(ONE | {"priceHistory": [{"date": "soon", "event": "Sold"}]}), SourceChanged),
         (property_page({k: v for k, v in ONE.items() if k != "homeType"}), SourceChanged),
+        (property_page(ONE | {"lastSoldPrice": 10**400}), SourceChanged),
+        (property_page(ONE | {"lotAreaValue": 1e308, "lotAreaUnits": "acres"}), SourceChanged),
+        (property_page(ONE | {"resoFacts": {"lotSize": "9" * 400 + " sqft"}}), SourceChanged),
+        (property_page(ONE | {"resoFacts": {"hoaFee": f"${'9' * 400} monthly"}}), SourceChanged),
+        (property_page(ONE | {"hdpUrl": "http://["}), SourceChanged),
+        (http(301, location="http://["), SourceChanged),
     ],
 )
 @pytest.mark.parametrize("path", [SEARCH, DETAIL])
@@ -290,6 +296,8 @@ def renamed(old: str, new: str) -> dict[str, Any]:
         (search_answer([renamed("homeInfo", "info")]), "homeInfo"),
         (search_answer([zillow_result(ONE) | {"unformattedPrice": "925000"}]), "unformattedPrice"),
         (search_answer([zillow_result(ONE | {"dateSold": 10**20})]), "which is none"),
+        (search_answer([zillow_result(ONE) | {"unformattedPrice": 10**400}]), "finite number"),
+        (search_answer([zillow_result(ONE | {"hdpUrl": "http://["})]), "which is none"),
     ],
 )
 async def test_changed_fields_are_an_error_and_no_empty_zip(
@@ -491,6 +499,7 @@ def test_a_window_finds_the_sale_within_it() -> None:
         ("$600 semi-annually", 100),
         ("$25 one time", None),
         ("no fee", None),
+        ("$, monthly", None),
         (None, None),
     ],
 )
