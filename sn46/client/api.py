@@ -293,7 +293,7 @@ class ApiClient(Connected):
             theirs = parsedate_to_datetime(answer.headers["date"])
             ours: datetime = self._clock.now()
             skew = ours - theirs
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError, OverflowError):
             return ""
         if abs(skew) < _NOTICED_SKEW:
             return ""
@@ -320,13 +320,14 @@ def _json_object(content: bytes) -> dict[str, Any] | None:
 
 
 def _seconds(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None
+    # Nine digits are thirty years; more of them would be no time that a clock could wait for.
+    return int(text[:9]) if text is not None and text.isascii() and text.isdecimal() else None
 
 
 def _parsed(parse: Callable[[Mapping[str, Any]], _T], document: Mapping[str, Any]) -> _T:
     try:
         return parse(document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ApiUnavailable(
             f"The API's answer cannot be read ({error!r}); its version may be another than ours."
         ) from error

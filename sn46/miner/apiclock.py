@@ -90,6 +90,6 @@ async def ask_the_time(api_url: str, clock: ApiClock) -> None:
 def _moment(date: str | None) -> datetime | None:
     try:
         moment = parsedate_to_datetime(date or "")
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

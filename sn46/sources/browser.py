@@ -57,8 +57,9 @@ class BrowserTransport(httpx.AsyncBaseTransport):
             )
         except RequestException as error:
             raise _as_httpx(error) from None
+        # As bytes: httpx takes texts of ASCII only.
         kept = [
-            (name, value)
+            (name.encode(), value.encode())
             for name, value in answer.headers.multi_items()
             if value is not None and name.lower() not in _READ_ALREADY
         ]

@@ -9,8 +9,10 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from math import inf
 from typing import Any, Final
+from urllib.request import Request
 
 import httpx
 
@@ -91,6 +93,15 @@ def polite_client(
         headers=headers,
         transport=transport,
     )
+
+
+class _PlainCookies(DefaultCookiePolicy):
+    """Keeps cookies of ASCII alone: httpx cannot send others back, and would fail with every later
+    request."""
+
+    def set_ok(self, cookie: Cookie, request: Request) -> bool:
+        plain = cookie.name.isascii() and (cookie.value or "").isascii()
+        return plain and super().set_ok(cookie, request)
 
 
 class PoliteClient:
@@ -253,6 +264,7 @@ class PoliteClient:
                 transport=self._transport(route.proxy, self._local_address),
                 timeout=httpx.Timeout(self._timeout),
                 headers=self._headers,
+                cookies=CookieJar(_PlainCookies()),
                 trust_env=False,
             )
             self._clients[route] = client

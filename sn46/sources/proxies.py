@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+import httpx
 from pydantic import SecretStr
 
 _SCHEMES: Final = ("http", "https")
@@ -35,7 +36,8 @@ class Proxy:
         try:
             parts = urlsplit(self.url)
             host, port = parts.hostname, parts.port
-        except ValueError:
+            httpx.URL(self.url)  # the client must be able to read it too
+        except (ValueError, httpx.InvalidURL):
             host, port, parts = None, None, urlsplit("")
         if parts.scheme not in _SCHEMES or not host or port is None:
             raise ProxyError(

@@ -130,6 +130,11 @@ async def test_a_retry_after_is_waited_for_unless_it_is_long(world: World) -> No
         with pytest.raises(ApiError) as refused:
             await client.stats()
     assert (refused.value.retry_after, len(heads)) == (3000, 1)
+    endless = answer(429, {"code": "too_many_requests", "detail": "slow"}, Retry_After="9" * 5000)
+    async with raw_server([endless]) as (url, _), client_of(world, url, clock) as client:
+        with pytest.raises(ApiError) as refused:
+            await client.stats()
+    assert refused.value.retry_after == 999_999_999
 
 
 async def test_what_a_proxy_repeated_is_signed_anew(world: World) -> None:

@@ -76,7 +76,8 @@ def test_what_is_learnt_of_the_time() -> None:
     clock = ApiClock(machine, lambda ahead: told.append(ahead.total_seconds()))
     true = machine.now()
     quick = timedelta(seconds=0.2)
-    for said in (None, "yesterday", date(true), date(true + timedelta(seconds=2))):
+    odd = ("yesterday", "Sun, 01 Mar 2026 12:01:30 +99999999999999999999")
+    for said in (None, *odd, date(true), date(true + timedelta(seconds=2))):
         clock.heard(said, quick)
     clock.heard(date(true - timedelta(hours=1)), LONGEST_ANSWER * 2)
     assert (clock.now(), told) == (true, [])

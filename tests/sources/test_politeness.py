@@ -149,6 +149,8 @@ def test_retries_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
         ("-5", None),
         ("", None),
         ("9" * 400, 999_999_999),
+        ("Sun, 01 Mar 2026 12:01:30 +99999999999999999999", None),
+        ("Sun, 01 Mar 99999999999999999999 12:01:30 GMT", None),
     ],
 )
 def test_retry_after_is_a_number_or_a_date(header: str | None, seconds: float | None) -> None:

@@ -60,7 +60,16 @@ def test_the_ways_to_write_a_proxy(text: str, url: str | None, label: str) -> No
 
 @pytest.mark.parametrize(
     "text",
-    ["", "proxy.example", "socks5://h:1", "http://s3cret@h", "http://ann:s3cret@h:70000", "::1"],
+    [
+        "",
+        "proxy.example",
+        "socks5://h:1",
+        "http://s3cret@h",
+        "http://ann:s3cret@h:70000",
+        "::1",
+        "http://ann:s3cret\0@h:80",
+        "http://ann:s3cret@xn--\u00e4.example:80",
+    ],
 )
 def test_what_is_no_proxy_is_refused_without_being_quoted(text: str) -> None:
     with pytest.raises(ProxyError) as raised:

@@ -224,6 +224,17 @@ async def test_passing_trouble_is_waited_out(clock: ManualClock, path: str, tran
     assert clock.total > 7
 
 
+@pytest.mark.parametrize("transport", [plain_transport, BrowserTransport])
+async def test_odd_headers_spoil_no_later_request(clock: ManualClock, transport: Any) -> None:
+    odd = http(
+        503, set_cookie="a=\u00fc; Path=/", x_odd="\u00fc", retry_after="Sun, 1 Mar 2026 0:0 +9e9"
+    )
+    async with opened(clock, [ONE], transport=transport) as (site, source):
+        site.faults = [(REGION, odd), (SEARCH, odd)]
+        assert len(await found(source)) == 1
+        assert (await source.detail("zillow:101")).lookup is Lookup.FOUND
+
+
 @pytest.mark.parametrize(
     ("trouble", "error"),
     [
