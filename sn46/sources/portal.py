@@ -8,15 +8,16 @@ from datetime import date
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from sn46.clock import Clock
 from sn46.sources.base import Detail, Lookup, SearchQuery, SourceChanged, SourceError
 from sn46.sources.fetch import Answer, PoliteClient, pool_of
 from sn46.sources.options import SourceOptions
+from sn46.sources.reading import checked, loads, read_each
 from sn46.sources.remembering import Remembering
 from sn46.sources.splitting import Part, ResultPage, search_whole
-from sn46.sources.units import joined
+from sn46.sources.units import Known, joined
 
 PROPERTY_TYPES: Final[Mapping[str, str]] = {
     "House": "SINGLE_FAMILY",
@@ -35,8 +36,8 @@ _M = TypeVar("_M", bound=BaseModel)
 _CAPTCHA: Final = re.compile(rb"captcha", re.IGNORECASE)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+class _Strict(Known):
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class _Location(_Strict):
@@ -78,7 +79,7 @@ class _SearchAnswer(_Strict):
     total_results: int = Field(alias="totalResults", ge=0)
     result_limit: int = Field(alias="resultLimit", ge=1)
     page_size: int = Field(alias="pageSize", ge=1)
-    homes: list[_Home]
+    homes: list[Any]
 
 
 class _PropertyAnswer(_Strict):
@@ -197,7 +198,7 @@ class PortalSource:
             raise SourceChanged(f"{self._base_url} answers a search with {answer.status}.")
         found = _parse(_SearchAnswer, answer)
         return ResultPage(
-            rows=[self._row(home) for home in found.homes],
+            rows=read_each(found.homes, lambda home: self._row(checked(_Home, home))),
             total=found.total_results,
             limit=found.result_limit,
             size=found.page_size,
@@ -267,11 +268,4 @@ def _is_captcha(answer: Answer) -> bool:
 def _parse(model: type[_M], answer: Answer) -> _M:
     if not answer.is_json:
         raise SourceChanged(f"The portal answered {answer.content_type!r} where JSON was due.")
-    try:
-        return model.model_validate_json(answer.body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise SourceChanged(
-            f"The portal's answer has another form: {'.'.join(map(str, first['loc']))}: "
-            f"{first['msg']}."
-        ) from error
+    return checked(model, loads(answer.body))

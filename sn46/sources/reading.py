@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Never, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from sn46.sources.base import SourceChanged
 
 _M = TypeVar("_M", bound=BaseModel)
+_T = TypeVar("_T")
 _HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 """Perhaps one half of a sign that JSON writes as two. Without the other half it is no text: no
 file, and no database, takes it."""
@@ -51,6 +53,25 @@ def checked(model: type[_M], data: Any) -> _M:
         raise SourceChanged(
             f"The source's answer has another form: {place}: {first['msg']}."
         ) from error
+
+
+def read_each(entries: Iterable[Any], read: Callable[[Any], _T]) -> list[_T]:
+    """What ``read`` makes of each entry. Those of another form are left out: one odd home is not to
+    cost a search the others.
+
+    Raises:
+        SourceChanged: the first one's, where most are of another form: that is the source's.
+    """
+    good: list[_T] = []
+    odd: list[SourceChanged] = []
+    for number, entry in enumerate(entries):
+        try:
+            good.append(read(entry))
+        except SourceChanged as error:
+            odd.append(SourceChanged(f"{error} (entry {number})"))
+    if len(odd) > len(good):
+        raise odd[0]
+    return good
 
 
 def _refuse(constant: str) -> Never:

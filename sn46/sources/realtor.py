@@ -17,7 +17,7 @@ from sn46.clock import Clock
 from sn46.sources.base import Detail, Lookup, SearchQuery, SourceChanged, SourceError
 from sn46.sources.fetch import polite_client
 from sn46.sources.options import SourceOptions
-from sn46.sources.reading import checked, dig, loads
+from sn46.sources.reading import checked, dig, loads, read_each
 from sn46.sources.realtor_queries import Question, Questions
 from sn46.sources.remembering import Remembering
 from sn46.sources.routes import ProxyPool
@@ -138,7 +138,7 @@ class _Home(Known):
 
 class _Page(Known):
     total: int = Field(ge=0)
-    results: list[_Home]
+    results: list[Any]
 
 
 class _Geo(Known):
@@ -266,7 +266,7 @@ class RealtorSource:
         found = checked(_Page, await self._ask(question, "homeSearch"))
         if found.total and page == 1 and not found.results:
             raise SourceChanged(f"Realtor.com counts {found.total} homes and shows none.")
-        rows = [self._row(home) for home in found.results]
+        rows = read_each(found.results, lambda home: self._row(checked(_Home, home)))
         if rows and not any(row["sale_date"] for row in rows):
             raise SourceChanged(f"Of {len(rows)} homes, Realtor.com shows no day of sale.")
         return ResultPage(rows=rows, total=found.total, limit=self._result_limit, size=PAGE_SIZE)

@@ -29,7 +29,8 @@ class IncompleteSearch(SourceError):
     def __init__(self, found: int, missing: int) -> None:
         super().__init__(
             f"The source counts {found + missing} homes and showed {found} of them; {missing} are "
-            "missing. It shows too few for one day and price, or its results moved meanwhile."
+            "missing. It shows too few for one day and price, its results moved meanwhile, or some "
+            "are of a form that is not known."
         )
         self.found = found
         self.missing = missing

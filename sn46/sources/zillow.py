@@ -27,7 +27,7 @@ from sn46.sources.base import Detail, Lookup, SearchQuery, SourceChanged, Source
 from sn46.sources.browser import BrowserTransport
 from sn46.sources.fetch import Answer, TransportFactory, polite_client
 from sn46.sources.options import SourceOptions
-from sn46.sources.reading import checked, dig, loads
+from sn46.sources.reading import checked, dig, loads, read_each
 from sn46.sources.remembering import Remembering
 from sn46.sources.routes import ProxyPool
 from sn46.sources.splitting import Part, PricePart, ResultPage, search_whole
@@ -104,7 +104,7 @@ class _SearchList(_Camel):
 
 
 class _Results(_Camel):
-    list_results: list[SearchResult]
+    list_results: list[Any]
 
 
 class _Category(_Camel):
@@ -269,9 +269,15 @@ class ZillowSource:
         if not answer.is_json:
             raise SourceChanged(f"Zillow answered {answer.content_type!r} where JSON was due.")
         found = checked(_SearchAnswer, loads(answer.body)).cat1
-        shown = [r for r in found.search_results.list_results if not r.relaxed]
         now = self._clock.now()
-        rows = [result_row(r, self._base_url, now) for r in shown if r.is_sale]
+
+        def read(entry: Any) -> tuple[SearchResult, dict[str, Any] | None]:
+            result = checked(SearchResult, entry)
+            return result, result_row(result, self._base_url, now) if result.is_sale else None
+
+        results = read_each(found.search_results.list_results, read)
+        shown = [(result, row) for result, row in results if not result.relaxed]
+        rows = [row for _, row in shown if row is not None]
         counts = found.search_list
         if counts.total_result_count and page == 1 and not shown:
             raise SourceChanged(f"Zillow counts {counts.total_result_count} homes and shows none.")

@@ -35,6 +35,7 @@ from sn46.sources.politeness import PaceSettings, RetryPolicy
 from sn46.sources.portal import PortalSource
 from sn46.sources.proxies import parse_proxy
 from sn46.sources.routes import BreakerSettings, Circuit
+from sn46.sources.splitting import IncompleteSearch
 
 YEARS = (date(2013, 1, 1), date(2016, 1, 1))
 THREE = RetryPolicy(attempts=3, first_pause=1, longest_pause=4)
@@ -122,6 +123,7 @@ async def test_passing_trouble_is_tried_again(clock: ManualClock, trouble: bytes
         (found_with(lotAreaUnit="hectares"), SourceChanged, 1),
         (found_with(propertyId=""), SourceChanged, 1),
         (found_with(detailUrl="http://["), SourceChanged, 1),
+        (http(200, FOUND_TEXT.replace(b'"city":"', b'"city":"\\ud800')), SourceChanged, 1),
         (found_with(lotAreaValue=1e308, lotAreaUnit="acres"), SourceChanged, 1),
         (http(200, FOUND_TEXT.replace(b'"baths":', b'"baths":NaN,"x":')), SourceChanged, 1),
         (http(200, FOUND_TEXT.replace(b'"baths":', b'"baths":1e999,"x":')), SourceChanged, 1),
@@ -207,12 +209,42 @@ async def test_a_wait_too_long_is_handed_to_the_caller(clock: ManualClock) -> No
     assert (len(server.requests), clock.total) == (1, 0)
 
 
-async def test_a_bad_row_among_good_ones_is_named(clock: ManualClock) -> None:
-    rows = [summary(HOME), {**summary(HOME), "soldPrice": None}]
-    page = {"totalResults": 2, "resultLimit": 1000, "pageSize": 40, "page": 1, "homes": rows}
-    async with scripted_server(http(200, orjson.dumps(page))) as server:
+async def collect(source: PortalSource, rows: list[Any]) -> None:
+    async for batch in source.search(SearchQuery("98178", *YEARS)):
+        rows += batch
+
+
+def page_of(*homes: Any) -> bytes:
+    counts = {"totalResults": len(homes), "resultLimit": 1000, "pageSize": 40, "page": 1}
+    return http(200, json.dumps({**counts, "homes": homes}))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"soldPrice": None},
+        {"streetAddress": "\ud800"},
+        {"lotAreaUnit": "hectares"},
+        {"detailUrl": "http://["},
+    ],
+)
+async def test_a_bad_row_costs_itself_alone_and_is_told(
+    clock: ManualClock, odd: dict[str, Any]
+) -> None:
+    bad, found = {**summary(HOME), **odd, "propertyId": "2"}, list[Any]()
+    async with scripted_server(page_of(bad, summary(HOME))) as server:
         one = source(server.url, clock)
-        with pytest.raises(SourceChanged, match=r"homes\.1\.soldPrice"):
+        with pytest.raises(IncompleteSearch, match="1 are missing"):
+            await collect(one, found)
+        await one.close()
+    assert [row["listing_id"] for row in found] == [LISTING]
+
+
+async def test_bad_rows_that_are_most_of_a_page_are_named(clock: ManualClock) -> None:
+    bad = {**summary(HOME), "soldPrice": None}
+    async with scripted_server(page_of(summary(HOME), bad, bad)) as server:
+        one = source(server.url, clock)
+        with pytest.raises(SourceChanged, match=r"soldPrice.*entry 1"):
             await anext(aiter(one.search(SearchQuery("98178", *YEARS))))
         await one.close()
 

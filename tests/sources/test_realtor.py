@@ -25,6 +25,7 @@ from sn46.sources.options import SourceOptions
 from sn46.sources.politeness import RetryPolicy
 from sn46.sources.proxies import parse_proxy
 from sn46.sources.realtor import RealtorSource
+from sn46.sources.splitting import IncompleteSearch
 
 TODAY = date(2026, 3, 1)
 SOLD = date(2026, 2, 10)
@@ -307,6 +308,23 @@ async def test_changed_fields_are_an_error_and_no_empty_zip(
         site.always["/"] = http(200, json.dumps(answer))
         with pytest.raises(SourceChanged):
             await found(source)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"last_sold_date": "soon"}, {"href": "http://["}, {"last_sold_price": 10**400}]
+)
+async def test_one_odd_home_costs_itself_alone_and_is_told(
+    clock: ManualClock, odd: dict[str, Any]
+) -> None:
+    results = [ONE, ONE | {"property_id": "72"} | odd]
+    answer = {"data": {"homeSearch": {"count": 2, "total": 2, "results": results}}}
+    rows: list[dict[str, Any]] = []
+    async with opened(clock, [ONE]) as (site, source):
+        await found(source)
+        site.always["/"] = http(200, json.dumps(answer))
+        with pytest.raises(IncompleteSearch, match="1 are missing"):
+            await collect(source, rows)
+    assert [row["listing_id"] for row in rows] == ["realtor:71"]
 
 
 async def test_requests_take_the_proxies(clock: ManualClock) -> None:

@@ -320,6 +320,29 @@ async def test_changed_fields_are_an_error_and_no_empty_zip(
             await found(source)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"unformattedPrice": "925000"},
+        {"addressStreet": "\ud800"},
+        {"detailUrl": "http://["},
+        {"hdpData": {"homeInfo": {"lotAreaValue": 3, "lotAreaUnit": "Tatami"}}},
+        {"hdpData": {"homeInfo": {"dateSold": 10**20}}},
+    ],
+)
+async def test_one_odd_home_costs_itself_alone_and_is_told(
+    clock: ManualClock, odd: dict[str, Any]
+) -> None:
+    homes = [ONE, ONE | {"zpid": 102}]
+    results = [*map(zillow_result, homes), zillow_result(ONE | {"zpid": 103}) | odd]
+    rows: list[dict[str, Any]] = []
+    async with opened(clock, [ONE]) as (site, source):
+        site.always[SEARCH] = search_answer(results, total=3)
+        with pytest.raises(IncompleteSearch, match="1 are missing"):
+            await collect(source, rows)
+    assert [row["listing_id"] for row in rows] == ["zillow:101", "zillow:102"]
+
+
 async def test_not_found_is_zillows_own_word(clock: ManualClock) -> None:
     async with opened(clock, [ONE]) as (site, source):
         assert (await source.detail("zillow:999")).lookup is Lookup.NOT_FOUND
