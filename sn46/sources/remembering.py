@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, Final, cast
 
-from sn46.sources.base import SearchMemory, SearchQuery, SourceError
+from sn46.sources.base import SearchMemory, SearchQuery, SourceChanged, SourceError
 from sn46.sources.splitting import PageReader, Part, ResultPage
 
 Row = dict[str, Any]
 _DETAILS: Final = "details"
+MOST_ODD: Final = 5
+"""So many homes one after the other whose own records cannot be read: the source has changed."""
 
 
 class Remembering:
@@ -26,6 +28,7 @@ class Remembering:
         self._memory: SearchMemory | None = query.memory
         self._zipcode = query.zipcode
         self._source = source
+        self._odd = 0
 
     async def once(self, name: str, ask: Callable[[], Awaitable[Any]]) -> Any:
         """What ``ask`` answered, now or before; it must not be None."""
@@ -60,21 +63,27 @@ class Remembering:
         self, rows: list[Row], details: Callable[[Row], Awaitable[Mapping[str, Any] | None]]
     ) -> SourceError | None:
         """Fill what rows lack from the homes' own records, in place; ``details`` gives a record,
-        None where the source has none (any more).
+        None where the source has none (any more). A home whose record has a form that is not known
+        stays as it is; ``MOST_ODD`` of them in a row are the source's fault.
 
         Returns:
             what stopped it, if anything did: the rows are good without, and are not to be lost.
         """
-        try:
-            for number, row in enumerate(rows):
+        for number, row in enumerate(rows):
 
-                async def added(row: Row = row) -> Row:
-                    record = await details(row) or {}
-                    return {k: v for k, v in record.items() if row[k] is None and v is not None}
+            async def added(row: Row = row) -> Row:
+                record = await details(row) or {}
+                return {k: v for k, v in record.items() if row[k] is None and v is not None}
 
+            try:
                 rows[number] = row | await self.once(f"{_DETAILS} {row['listing_id']}", added)
-        except SourceError as error:
-            return error
+                self._odd = 0
+            except SourceChanged as error:
+                self._odd += 1
+                if self._odd >= MOST_ODD:
+                    return error
+            except SourceError as error:
+                return error
         return None
 
 

@@ -37,6 +37,7 @@ from sn46.sources.fetch import plain_transport
 from sn46.sources.options import SourceOptions
 from sn46.sources.politeness import PaceSettings, RetryPolicy
 from sn46.sources.proxies import parse_proxy
+from sn46.sources.remembering import MOST_ODD
 from sn46.sources.splitting import IncompleteSearch
 from sn46.sources.zillow import ZillowSource
 from sn46.sources.zillow_records import EVENTS, Event, Property, monthly_fee, property_row
@@ -200,6 +201,26 @@ async def test_details_fill_rows_and_their_failure_loses_none(clock: ManualClock
         with pytest.raises(Blocked):
             await collect(source, kept)
         assert [row["year_built"] for row in kept] == [1986, None, None]
+
+
+async def test_an_odd_page_of_one_home_does_not_end_the_search(clock: ManualClock) -> None:
+    homes = [zillow_home(n, "98101", 500_000 + n, TODAY) for n in range(1, 10)]
+    async with opened(clock, homes, size=3, fetch_details=True) as (site, source):
+        site.always["/homedetails/2_"] = http(301, location="/homedetails/x/1_zpid/")
+        site.always["/homedetails/5_"] = property_page(homes[4] | {"livingAreaUnits": "Tatami"})
+        rows = {row["listing_id"]: row["year_built"] for row in await found(source)}
+        assert len(rows) == 9
+        assert [name for name, year in rows.items() if year is None] == ["zillow:2", "zillow:5"]
+
+
+async def test_odd_pages_of_all_homes_end_it(clock: ManualClock) -> None:
+    homes = [zillow_home(n, "98101", 500_000 + n, TODAY) for n in range(1, 10)]
+    async with opened(clock, homes, size=3, fetch_details=True) as (site, source):
+        site.always[DETAIL] = http(200, "<html>Welcome</html>", content_type="text/html")
+        rows: list[Any] = []
+        with pytest.raises(SourceChanged, match="carries no data"):
+            await collect(source, rows)
+        assert (len(rows), site.count(DETAIL)) == (6, MOST_ODD)
 
 
 PASSING = [
