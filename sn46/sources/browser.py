@@ -9,10 +9,14 @@ from typing import Any, Final, Literal, cast
 
 import httpx
 
+from sn46.sources.bodies import MOST_BYTES, too_large
 from sn46.sources.proxies import Proxy
 
 _BROWSER: Final = "chrome"
 _LONGEST: Final = 120.0
+_STOP: Final = 0xFFFFFFFF
+"""What curl takes for a body that is not to be read on."""
+
 _OWN_HEADERS: Final = frozenset(
     {"host", "connection", "user-agent", "accept-encoding", "content-length", "cookie"}
 )
@@ -49,13 +53,24 @@ class BrowserTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         from curl_cffi.requests.exceptions import RequestException
 
-        body = await request.aread()
+        body, content = await request.aread(), bytearray()
+
+        def take(piece: bytes) -> int:
+            content.extend(piece)
+            return len(piece) if len(content) <= MOST_BYTES else _STOP
+
         headers = {k: v for k, v in request.headers.items() if k not in _OWN_HEADERS}
         try:
             answer = await self._session.request(
-                cast(_Method, request.method), str(request.url), headers=headers, data=body or None
+                cast(_Method, request.method),
+                str(request.url),
+                headers=headers,
+                data=body or None,
+                content_callback=take,
             )
         except RequestException as error:
+            if len(content) > MOST_BYTES:
+                raise too_large() from None
             raise _as_httpx(error) from None
         # As bytes: httpx takes texts of ASCII only.
         kept = [
@@ -63,7 +78,7 @@ class BrowserTransport(httpx.AsyncBaseTransport):
             for name, value in answer.headers.multi_items()
             if value is not None and name.lower() not in _READ_ALREADY
         ]
-        return httpx.Response(answer.status_code, headers=kept, content=answer.content)
+        return httpx.Response(answer.status_code, headers=kept, content=bytes(content))
 
     async def aclose(self) -> None:
         await self._session.close()

@@ -19,6 +19,7 @@ import httpx
 from sn46.certificates import trusted
 from sn46.clock import Clock
 from sn46.sources.base import Blocked, SourceChanged, SourceUnavailable
+from sn46.sources.bodies import ENCODINGS, read_body
 from sn46.sources.options import SourceOptions
 from sn46.sources.politeness import RetryPolicy, read_retry_after
 from sn46.sources.proxies import Proxy
@@ -210,7 +211,8 @@ class PoliteClient:
     ) -> Answer:
         try:
             async with asyncio.timeout(self._timeout):
-                response = await self._client(route).request(method, path, **parts)
+                async with self._client(route).stream(method, path, **parts) as response:
+                    body = await read_body(response)
         except TimeoutError:
             route.failed(asked_at)
             raise SourceUnavailable(
@@ -230,7 +232,7 @@ class PoliteClient:
         answer = Answer(
             response.status_code,
             response.headers.get("Content-Type", ""),
-            response.content,
+            body,
             response.headers.get("Location", ""),
         )
         now = self._clock.now()
@@ -263,7 +265,7 @@ class PoliteClient:
                 base_url=self._base_url,
                 transport=self._transport(route.proxy, self._local_address),
                 timeout=httpx.Timeout(self._timeout),
-                headers=self._headers,
+                headers={**self._headers, "Accept-Encoding": ENCODINGS},
                 cookies=CookieJar(_PlainCookies()),
                 trust_env=False,
             )

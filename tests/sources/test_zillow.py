@@ -1,6 +1,8 @@
 """Zillow over loopback: rows, whole searches, details, and what is no statement about a home."""
 
+import gzip
 import json
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
@@ -32,6 +34,7 @@ from sn46.sources.base import (
     SourceError,
     SourceUnavailable,
 )
+from sn46.sources.bodies import MOST_BYTES
 from sn46.sources.browser import BrowserTransport
 from sn46.sources.fetch import plain_transport
 from sn46.sources.options import SourceOptions
@@ -362,6 +365,48 @@ async def test_one_odd_home_costs_itself_alone_and_is_told(
         with pytest.raises(IncompleteSearch, match="1 are missing"):
             await collect(source, rows)
     assert [row["listing_id"] for row in rows] == ["zillow:101", "zillow:102"]
+
+
+ENDLESS = b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\n\r\n" + b" " * (MOST_BYTES + 1)
+BOMB = http(200, gzip.compress(b" " * (MOST_BYTES + 1)), content_encoding="gzip")
+BOMBS = http(200, gzip.compress(gzip.compress(b"{}")), content_encoding="gzip, gzip")
+
+
+@pytest.mark.parametrize(
+    ("transport", "body"),
+    [
+        (plain_transport, ENDLESS),
+        (plain_transport, BOMB),
+        (plain_transport, BOMBS),
+        (BrowserTransport, ENDLESS),
+        (BrowserTransport, BOMB),
+    ],
+)
+async def test_no_answer_is_read_beyond_its_limit(
+    clock: ManualClock, transport: Any, body: bytes
+) -> None:
+    async with opened(clock, [ONE], transport=transport) as (site, source):
+        site.always[SEARCH] = body
+        with pytest.raises(SourceChanged, match="could not be asked or read"):
+            await found(source)
+
+
+async def test_packed_answers_are_unpacked(clock: ManualClock) -> None:
+    text = search_answer([zillow_result(ONE)]).partition(b"\r\n\r\n")[2]
+    bare = zlib.compressobj(wbits=-15)
+    forms = {
+        "gzip": gzip.compress(text),
+        "deflate": zlib.compress(text),
+        "Deflate": bare.compress(text) + bare.flush(),
+        "identity": text,
+    }
+    async with opened(clock, [ONE]) as (site, source):
+        for encoding, packed in forms.items():
+            site.always[SEARCH] = http(200, packed, content_encoding=encoding)
+            assert len(await found(source)) == 1
+        site.always[SEARCH] = http(200, forms["gzip"][:-9], content_encoding="gzip")
+        with pytest.raises(SourceChanged):
+            await found(source)
 
 
 async def test_not_found_is_zillows_own_word(clock: ManualClock) -> None:
