@@ -69,7 +69,9 @@ _ZIP_REGION: Final = 7
 _MOST_HOPS: Final = 3
 _HEADERS: Final = {"Accept": "text/html,application/json;q=0.9,*/*;q=0.8", "Accept-Language": "en"}
 _ZPID: Final = re.compile(r"[0-9]{1,12}")
-_NEXT_DATA: Final = re.compile(rb'<script[^>]*\bid="__NEXT_DATA__"[^>]*>(.*?)</script>', re.DOTALL)
+_NEXT_DATA: Final = re.compile(rb'<script[^>]{0,300}\bid="__NEXT_DATA__"[^>]{0,300}>')
+"""Where a page's data begin. The bounds keep a page without them from being read over and over."""
+
 _CACHE_PATHS: Final = (
     ("props", "pageProps", "componentProps", "gdpClientCache"),
     ("props", "pageProps", "gdpClientCache"),
@@ -362,9 +364,10 @@ def next_data(answer: Answer) -> Any:
         SourceChanged: where it carries none.
     """
     match = _NEXT_DATA.search(answer.body)
-    if match is None:
+    end = answer.body.find(b"</script>", match.end()) if match else -1
+    if match is None or end < 0:
         raise SourceChanged(f"Zillow's page ({answer.status}) carries no data.")
-    return loads(match.group(1))
+    return loads(answer.body[match.end() : end])
 
 
 def property_in(page: Any) -> Mapping[str, Any] | None:

@@ -83,6 +83,9 @@ HOA_MONTHS: Final[Mapping[str, int]] = {
 SAME_SALE: Final = timedelta(days=45)
 """The public record and the MLS tell the same sale, some days apart."""
 
+_LONGEST: Final = 100
+"""So much of a text is looked at for an amount: these patterns take long over long ones."""
+
 _AMOUNT: Final = re.compile(r"\$(\d[\d,]*(?:\.\d+)?)\s*/?\s*([a-z-]+)", re.IGNORECASE)
 _AREA: Final = re.compile(r"([\d,]*\.?\d+)\s*([A-Za-z. ]+)")
 
@@ -292,7 +295,7 @@ def newest_sale(home: Property, sold_from: date, sold_to: date) -> Sale:
 def monthly_fee(text: str | None) -> int | None:
     """``$514 monthly`` or ``$410 annually`` as dollars a month; None for nothing, and for a form or
     period that is not known."""
-    match = _AMOUNT.search(text or "")
+    match = _AMOUNT.search((text or "")[:_LONGEST])
     months = HOA_MONTHS.get(match.group(2).lower()) if match else None
     if match is None or months is None:
         return None
@@ -328,7 +331,7 @@ def _lot(home: Property, facts: Facts) -> int | None:
         return square_feet(home.lot_area_value, home.lot_area_units)
     if facts.lot_size is None:
         return None
-    match = _AREA.fullmatch(facts.lot_size.strip())
+    match = _AREA.fullmatch(facts.lot_size[:_LONGEST].strip())
     if match is None:
         return None  # "Irregular" and the like: words, no area
     return square_feet(float(match.group(1).replace(",", "")), match.group(2))
