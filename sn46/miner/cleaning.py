@@ -5,7 +5,7 @@ The rows are judged by the very code that validators run (``sn46.mechanism.quick
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
@@ -17,6 +17,9 @@ from sn46.miner.faults import RowFault, merged_faults, row_faults
 
 Frames = Mapping[ZipCode, pl.DataFrame]
 """Rows in the listing schema by the ZIP whose folder they go into."""
+
+MOST_TEXT_BYTES: Final = 2_048
+"""Of all texts of a row together; a usual row has 300."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,19 @@ def clean(assignment: Assignment, frames: Frames) -> Cleaned:
 
 
 def fitting_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[pl.DataFrame, int]:
-    """The rows that fit the listing schema's types, as a frame, and how many do not.
+    """The rows that fit the listing schema's types, with texts of ``MOST_TEXT_BYTES`` at most, as
+    a frame, and how many do not.
 
-    One value of another type must not cost a ZIP all its rows.
+    One value of another type must not cost a ZIP all its rows, and one endless text not the whole
+    submission, which validators would take for a bomb (docs/decisions/0060).
     """
     try:
-        return listings_frame([dict(row) for row in rows]), 0
+        frame = listings_frame([dict(row) for row in rows])
     except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError):
-        fitting = [dict(row) for row in rows if _fits(row)]
-        return listings_frame(fitting), len(rows) - len(fitting)
+        frame = listings_frame([dict(row) for row in rows if _fits(row)])
+    text = pl.sum_horizontal(pl.selectors.string().str.len_bytes().fill_null(0))
+    frame = frame.filter(text <= MOST_TEXT_BYTES)
+    return frame, len(rows) - frame.height
 
 
 def _fits(row: Mapping[str, Any]) -> bool:

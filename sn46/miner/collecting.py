@@ -2,9 +2,11 @@
 
 import asyncio
 import math
+import traceback
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -17,7 +19,7 @@ from sn46.miner.cleaning import Cleaned, clean, fitting_rows
 from sn46.miner.faults import RowFault
 from sn46.miner.partlog import PartLog
 from sn46.miner.progress import Meter, Progress, ZipUnderWay, requests_of
-from sn46.miner.spool import EpochSpool, ScrapedZip
+from sn46.miner.spool import EpochSpool, ScrapedZip, SpoolError
 from sn46.miner.working import Crew, Reading, while_time_lasts, work_through
 from sn46.sources.base import ListingSource, SearchQuery, SourceError
 from sn46.sources.pools import pools_of
@@ -336,6 +338,10 @@ class _Epoch:
             return True, str(error)  # asking again would show the same
         except SourceError as error:
             return False, str(error)
+        except SpoolError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a source's mistake, which costs it this search
+            return False, _mistake(source.name, error)
         finally:
             # It may have requests under way, whose answers would come to a closed log.
             if isinstance(search, AsyncGenerator):
@@ -353,7 +359,11 @@ class _Epoch:
         kept = cleaned.frames.get(zip_.zipcode, frame.clear())
         before = self._records.get(zip_.zipcode)
         if complete or before is None or kept.height > before.rows:
-            unfit = (RowFault("a value is not of its column's type", misfits),) if misfits else ()
+            unfit = (
+                (RowFault("a value is not of its column's type, or too long", misfits),)
+                if misfits
+                else ()
+            )
             self._records[zip_.zipcode] = self._spool.save_scraped(
                 zip_.zipcode,
                 kept,
@@ -386,3 +396,12 @@ class _Epoch:
             _log.warning("a ZIP is incomplete", **facts, reason=note)
         else:
             _log.info("a ZIP is done", **facts)
+
+
+def _mistake(name: str, error: Exception) -> str:
+    """What is said of an error that no source should raise: its kind and place, and not its text,
+    which may hold anything."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(last.filename).name}, line {last.lineno}"
+    _log.error("a source made a mistake", source=name, error=type(error).__name__, at=place)
+    return f"the source {name} made a mistake: {type(error).__name__} at {place}"

@@ -396,6 +396,44 @@ async def test_what_is_refused_is_given_up_where_it_is_to_be(
     assert (done, complete) == (searches, False)
 
 
+class Broken(PortalSource):
+    """The portal, whose adapter breaks its word in one ZIP, and writes very much in another."""
+
+    wrote = False
+
+    async def search(self, query: SearchQuery) -> AsyncGenerator[list[dict[str, Any]]]:
+        async for rows in super().search(query):
+            if query.zipcode == "98103" and not self.wrote:
+                self.wrote = True
+                rows[0]["address"] = "1 A ST " + "X" * 5_000_000
+            yield rows
+            if query.zipcode == "98039":
+                raise RuntimeError("s3cret")
+
+
+async def test_a_source_that_breaks_its_word_costs_its_own_rows(tmp_path: Path) -> None:
+    given, clock = assignment(["98103", "98039"]), SystemClock()
+    spool, progress = Spool(tmp_path, HOTKEY), Progress(HOTKEY, clock)
+    with portal(*CALM) as url:
+        source = Broken(url, clock=clock, options=SourceOptions(pace=FAST))
+        work = spool.epoch(given)
+        collector = Collector([source], clock=clock, progress=progress, manners=Manners(5, 1))
+        until = clock.now() + timedelta(minutes=5)
+        await collector.collect(given, largest_first(given), work, until)
+        await source.close()
+    broken, long = (work.scraped()[ZipCode(z)] for z in ("98039", "98103"))
+    assert broken.rows > 0
+    assert not broken.complete
+    assert "mistake: RuntimeError at test_miner_pace.py, line" in broken.note
+    assert "s3cret" not in broken.note
+    assert long.complete
+    assert [(f.what, f.count) for f in long.dropped] == [
+        ("a value is not of its column's type, or too long", 1)
+    ]
+    assert len(work.rows_of(ZipCode("98103")).write_csv()) < 1_000_000
+    spool.close()
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
