@@ -24,6 +24,10 @@ from sn46.store.base import UploadPolicy
 
 FIRST_PAUSE: Final = timedelta(seconds=1)
 LONGEST_PAUSE: Final = timedelta(seconds=30)
+LONGEST_ASKED: Final = timedelta(minutes=5)
+"""A longer Retry-After is not believed: what stands before the API may say a day, and be back in a
+minute."""
+
 LONGEST_PATIENCE: Final = timedelta(seconds=60)
 """How long the API is waited for before validators are asked, and how long between two times; in
 short epochs, a thirty-second of one."""
@@ -133,8 +137,7 @@ class Desk:
                 self._is_refused = True
                 if received.assignment.epoch_id != after:
                     return received
-            asked = timedelta(seconds=retry_after or 0)
-            await self._clock.sleep(max(_jittered(pause), asked))
+            await self._clock.sleep(max(_jittered(pause), _asked(retry_after)))
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _from_relay(
@@ -165,7 +168,7 @@ class Desk:
                 over = isinstance(error, ApiError) and error.code == "epoch_ended"
                 # Towards the end more often: an API that comes back late is still in time.
                 wait = max(min(_jittered(pause), left / 4), FIRST_PAUSE)
-                wait = max(wait, timedelta(seconds=error.retry_after or 0))
+                wait = max(wait, min(_asked(error.retry_after), left / 2))
                 if over or wait >= left:
                     raise DeliveryFailed(
                         f"No upload credentials before the deadline {format_time(deadline)}: "
@@ -232,6 +235,11 @@ def _patience(kept: Assignment | None) -> timedelta:
     if kept is None:
         return LONGEST_PATIENCE
     return max(LEAST_PATIENCE, min(LONGEST_PATIENCE, kept.epoch.length / 32))
+
+
+def _asked(retry_after: int | None) -> timedelta:
+    """How long to leave the API alone, going by its Retry-After."""
+    return min(timedelta(seconds=retry_after or 0), LONGEST_ASKED)
 
 
 def _jittered(pause: timedelta) -> timedelta:
