@@ -231,7 +231,7 @@ class Miner:
         )
         telling = asyncio.ensure_future(self._tell_the_api(assignment))
         try:
-            body = spool.manifest() or await self._make(assignment, spool)
+            body = self._made_before(spool) or await self._make(assignment, spool)
             await sleep_until(self._clock, self._upload_moment(assignment))
             self._progress.update(phase=Phase.UPLOADING)
             self._report_progress(assignment)
@@ -272,6 +272,15 @@ class Miner:
             late = self._clock.now() >= assignment.submission_deadline
             status = "timeout" if late else "failed"
         self._desk.report(assignment, status, rows=outcome.rows, zipcodes=outcome.zipcodes)
+
+    def _made_before(self, spool: EpochSpool) -> bytes | None:
+        """The manifest of an earlier run; None where there is none, or a file of it is damaged:
+        the package is made again then, out of the same rows."""
+        body = spool.manifest()
+        if body is not None and not spool.is_whole(body):
+            _log.warning("the finished package is damaged; it is made again")
+            return None
+        return body
 
     async def _make(self, assignment: Assignment, spool: EpochSpool) -> bytes:
         """Scrape, pack and sign; the manifest is on disk when this returns.

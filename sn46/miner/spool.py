@@ -31,7 +31,7 @@ from sn46.mechanism.listings import SCHEMA, write_listings
 from sn46.mechanism.names import EpochId, Hotkey, ZipCode
 from sn46.mechanism.parquetfile import decode
 from sn46.mechanism.signing import is_hotkey
-from sn46.mechanism.submission import ManifestFile, miner_file_key
+from sn46.mechanism.submission import ManifestFile, load_document, miner_file_key, parse_manifest
 from sn46.miner.disk import SpoolError, read_bytes, writing
 from sn46.miner.faults import RowFault
 from sn46.miner.partlog import PartLog
@@ -277,7 +277,17 @@ class EpochSpool:
         self._save("manifest.json", body)
 
     def manifest(self) -> bytes | None:
-        return read_bytes(self._folder / "manifest.json")
+        """The signed manifest.json; None where there is none that can be read."""
+        body = read_bytes(self._folder / "manifest.json")
+        return body if body is not None and _named(body) is not None else None
+
+    def is_whole(self, manifest: bytes) -> bool:
+        """Whether the package has every file of a manifest as it was signed."""
+        for file in _named(manifest) or ():
+            body = read_bytes(self._folder / "package" / f"{file.zipcode}.parquet")
+            if body is None or sha256_hex(body) != file.sha256:
+                return False
+        return True
 
     def uploaded(self) -> dict[str, str]:
         """What the store has, as key to SHA-256."""
@@ -347,6 +357,14 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except ValueError:
         return None
     return cast(dict[str, Any], value) if isinstance(value, dict) else None
+
+
+def _named(manifest: bytes) -> tuple[ManifestFile, ...] | None:
+    """The files of a manifest; None where it cannot be read."""
+    try:
+        return parse_manifest(load_document(manifest, "manifest.json")).files
+    except MechanismError:
+        return None
 
 
 def _scraped_zip(value: dict[str, Any] | None) -> ScrapedZip | None:

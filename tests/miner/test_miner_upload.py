@@ -132,6 +132,23 @@ async def packaged(competition: Competition, miner: Miner, assignment: Assignmen
     return sorted(folder.rglob("package/*.parquet"))
 
 
+@pytest.mark.parametrize("damaged", ["manifest.json", "package"])
+async def test_a_damaged_package_is_made_again(competition: Competition, damaged: str) -> None:
+    assignment = await competition.assignment()
+    folder = competition.folder / "spool"
+    async with store_over(competition) as laid:
+        laid.refused[b"zipcode="] = UNFIT
+        over_it = policies(competition, over(laid))
+        async with competition.miner(policies=over_it, data_dir=folder) as miner:
+            files = await packaged(competition, miner, assignment)
+    victim = files[0] if damaged == "package" else files_in(folder, damaged)[0]
+    victim.write_bytes(victim.read_bytes()[:-20])
+    async with competition.miner(data_dir=folder) as miner:
+        outcome = await asyncio.wait_for(miner.mine(assignment), 60)
+    assert (outcome.result, outcome.zipcodes) == ("submitted", len(assignment.zipcodes))
+    assert (await competition.judged(assignment)).valid
+
+
 async def test_what_is_not_there_at_the_last_call_is_left_out(competition: Competition) -> None:
     """One file meets a store that is always in trouble; the others are submitted without it."""
     assignment, clock = await competition.assignment(), competition.net.clock
