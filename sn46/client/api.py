@@ -265,6 +265,8 @@ class ApiClient(Connected):
                 f"The API at {self._http.base_url} cannot be reached ({type(error).__name__}: "
                 f"{error}). Check the address and that the server runs."
             ) from error
+        finally:
+            self._http.cookies.clear()  # every request is signed, and httpx cannot send all back
         return self._read(answer)
 
     def _read(self, answer: httpx.Response) -> dict[str, Any]:

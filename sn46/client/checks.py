@@ -128,7 +128,7 @@ class ActorChecks:
         try:
             # A Date header names a whole second: what it means lies within that second.
             theirs = parsedate_to_datetime(answer.headers["date"]) + timedelta(seconds=0.5)
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, OverflowError) as error:
             raise Unwell(
                 f"{self.settings.api_url} sends no time. Is API_URL the API's address?"
             ) from error

@@ -13,6 +13,7 @@ import stamina
 from sn46.store.base import StoreError, UploadPolicy, UploadRefused
 
 ATTEMPTS = 5
+_LONGEST_ERROR = 100_000
 _TIMEOUT = httpx.Timeout(60, connect=10)
 _PASSING_CODES = frozenset({"RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable"})
 _MENDS = {
@@ -84,23 +85,30 @@ async def send_form(
     fields["key"] = key
     name = key.rsplit("/", 1)[-1] or "file"
     try:
-        answer = await http.post(
+        async with http.stream(
+            "POST",
             policy.url,
             data=fields,
             files={"file": (name, body, content_type)},
+            # An error document is small, and need not be packed.
+            headers={"Accept-Encoding": "identity"},
             timeout=_TIMEOUT,
             follow_redirects=False,
-        )
-    except httpx.TransportError as error:
+        ) as answer:
+            status = answer.status_code
+            document = b"" if status == 204 else await _beginning(answer)
+    except (httpx.RequestError, httpx.InvalidURL) as error:
         raise _Passing(
             f"{key} could not be uploaded to {policy.url}: {type(error).__name__} {error}. Check "
             "that the store can be reached from here, and try again."
         ) from error
-    if answer.status_code == 204:
+    finally:
+        http.cookies.clear()  # a store has no use for them, and httpx cannot send all back
+    if status == 204:
         return
-    code, message = _read_error(answer)
-    told = f"The store answered {answer.status_code} {code} to the upload of {key}: {message}"
-    if answer.status_code >= 500 or answer.status_code in (408, 429) or code in _PASSING_CODES:
+    code, message = _read_error(status, document)
+    told = f"The store answered {status} {code} to the upload of {key}: {message}"
+    if status >= 500 or status in (408, 429) or code in _PASSING_CODES:
         raise _Passing(f"{told} Try again later.")
     raise UploadRefused(f"{told} {_mend(code, message)}".rstrip(), code)
 
@@ -113,15 +121,25 @@ def _mend(code: str, message: str) -> str:
     return _MENDS.get(code, "")
 
 
-def _read_error(answer: httpx.Response) -> tuple[str, str]:
+async def _beginning(answer: httpx.Response) -> bytes:
+    """So much of an answer that one can see whether it is larger than an error document."""
+    body = bytearray()
+    async for piece in answer.aiter_raw():
+        body += piece
+        if len(body) > _LONGEST_ERROR:
+            break
+    return bytes(body)
+
+
+def _read_error(status: int, body: bytes) -> tuple[str, str]:
     """The code and the message of S3's error document; the status where there is none."""
     try:
         # Only a document without a DTD is read: entities have no place in an S3 error.
-        if b"<!" in answer.content[:100_000] or len(answer.content) > 100_000:
+        if b"<!" in body or len(body) > _LONGEST_ERROR:
             raise ValueError("not an S3 error document")
-        root = ET.fromstring(answer.content)
-    except (ET.ParseError, ValueError):
-        return f"HTTP{answer.status_code}", "it sent no error document."
+        root = ET.fromstring(body)
+    except (ET.ParseError, ValueError, LookupError):
+        return f"HTTP{status}", "it sent no error document."
     names = {child.tag.rsplit("}", 1)[-1]: child.text or "" for child in root}
     message = names.get("Message", "").strip() or "no reason given"
-    return names.get("Code", "") or f"HTTP{answer.status_code}", message.rstrip(".")[:300] + "."
+    return names.get("Code", "") or f"HTTP{status}", message.rstrip(".")[:300] + "."

@@ -137,6 +137,13 @@ async def test_a_retry_after_is_waited_for_unless_it_is_long(world: World) -> No
     assert refused.value.retry_after == 999_999_999
 
 
+async def test_an_odd_cookie_spoils_no_later_request(world: World) -> None:
+    odd = answer(503, {"code": "x", "detail": "away"}, Set_Cookie="a=\u00fc; Path=/")
+    async with talking(world, [odd, answer(200, {})], SleepLog()) as (client, heads):
+        assert await client.stats() == {}
+    assert not any("cookie" in head.lower() for head in heads)
+
+
 async def test_what_a_proxy_repeated_is_signed_anew(world: World) -> None:
     replayed = answer(401, {"code": "replayed_request", "detail": "seen"})
     async with talking(world, [replayed, answer(200, {})], SleepLog()) as (client, heads):

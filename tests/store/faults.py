@@ -9,9 +9,10 @@ from sn46.certificates import trusted
 Fault = Callable[[httpx.Request], httpx.Response]
 
 
-def answer(status: int, body: bytes = b"") -> Fault:
+def answer(status: int, body: bytes = b"", **headers: str) -> Fault:
     """The server, or a proxy before it, answers with an error."""
-    return lambda request: httpx.Response(status, stream=httpx.ByteStream(body))
+    named = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
+    return lambda request: httpx.Response(status, headers=named, stream=httpx.ByteStream(body))
 
 
 def dropped(request: httpx.Request) -> httpx.Response:

@@ -76,6 +76,23 @@ async def test_success_is_204_alone(policy: UploadPolicy, status: int) -> None:
     assert transport.requests == 1
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        answer(503, b"no gzip", content_encoding="gzip"),
+        answer(503, SLOW_DOWN, set_cookie="a=\u00fc; Path=/"),
+        answer(503, b"<?xml version='1.0' encoding='none'?><Error/>"),
+        answer(503, b"x" * 1_000_000),
+    ],
+)
+async def test_odd_answers_are_no_more_than_failures(
+    bucket: S3Bucket, policy: UploadPolicy, fault: Fault
+) -> None:
+    async with httpx.AsyncClient(transport=FaultyTransport(fault)) as http:
+        await upload_object(http, policy, "m/a", b"x")
+    assert await bucket.get("m/a") == b"x"
+
+
 async def test_an_answer_with_entities_is_not_expanded(policy: UploadPolicy) -> None:
     async with httpx.AsyncClient(transport=FaultyTransport(answer(400, BOMB))) as http:
         with pytest.raises(UploadRefused) as refused:
