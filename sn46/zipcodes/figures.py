@@ -146,8 +146,8 @@ class RejectList:
             try:
                 self._file = self._path.open("w", newline="", encoding="utf-8")
             except OSError as error:
-                raise ZipTableError(f"{self._path} cannot be written: {error.strerror}.") from error
-            csv.writer(self._file).writerow(("line", "zipcode", "reason", "value"))
+                raise self._unwritable(error) from error
+            self._write("line", "zipcode", "reason", "value")
         return self
 
     def __exit__(
@@ -157,15 +157,29 @@ class RejectList:
         trace: TracebackType | None,
     ) -> None:
         if self._file is not None:
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError as failed:
+                if error is None:
+                    raise self._unwritable(failed) from failed
+
+    def _unwritable(self, error: OSError) -> ZipTableError:
+        return ZipTableError(f"{self._path} cannot be written: {error.strerror}.")
 
     def add(self, line: int, zipcode: str, reason: Reason, value: str) -> None:
         self.counts[reason] += 1
         reject = Reject(line, zipcode[:_LONGEST_VALUE], reason, value[:_LONGEST_VALUE])
         if len(self.first) < _SHOWN:
             self.first.append(reject)
-        if self._file is not None:
-            csv.writer(self._file).writerow((line, reject.zipcode, reason, reject.value))
+        self._write(line, reject.zipcode, reason, reject.value)
+
+    def _write(self, *cells: object) -> None:
+        if self._file is None:
+            return
+        try:
+            csv.writer(self._file).writerow(cells)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
 
 @dataclass

@@ -117,6 +117,8 @@ class Library:
         today = self._clock.now().date()
         if as_of is not None and as_of > today:
             raise ZipTableError(f"Figures cannot be as of {as_of}: today is {today}.")
+        if rejects is not None and rejects.exists() and path.exists() and rejects.samefile(path):
+            raise ZipTableError(f"{path} is the file to import: the rejects need one of their own.")
         with _collector_paused():
             base = self._known_base()
         with RejectList(rejects) as rejected:

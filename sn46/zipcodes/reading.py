@@ -22,6 +22,7 @@ Progress = Callable[[int, int], None]
 
 _BUFFER: Final = 1 << 20
 _LONGEST_HEADER: Final = 1 << 20
+_LONGEST_LINE: Final = 1 << 22
 _DELIMITERS: Final = ("\t", ",", ";", "|")
 _OTHER_FORMATS: Final = {
     b"PK\x03\x04": "a ZIP archive or a spreadsheet; unpack it, or save it as CSV",
@@ -94,7 +95,8 @@ class TextTable:
 
     def _begin(self) -> "tuple[tuple[str, ...], _Reader]":
         try:
-            text = self._text()
+            # Kept: it closes the file when nobody holds it any more.
+            self._opened = text = self._text()
             first = text.readline(_LONGEST_HEADER)
         except (EOFError, OSError, zlib.error) as error:
             raise self._broken(error, 1) from error
@@ -102,9 +104,12 @@ class TextTable:
             what = "has no header line" if first else "is empty"
             raise ZipTableError(f"{self.path} {what}; a table with column names is needed.")
         delimiter = max(_DELIMITERS, key=first.count)
-        header = next(csv.reader([first], delimiter=delimiter))
+        try:
+            header = next(csv.reader([first], delimiter=delimiter))
+        except csv.Error as error:
+            raise self._broken(error, 1) from error
         names = tuple(name.strip().lower() for name in header)
-        return names, cast(_Reader, csv.reader(text, delimiter=delimiter))
+        return names, cast(_Reader, csv.reader(_lines(text), delimiter=delimiter))
 
     def _text(self) -> io.TextIOWrapper:
         buffered = io.BufferedReader(self._counted, _BUFFER)
@@ -137,6 +142,14 @@ class TextTable:
         return ZipTableError(
             f"{self.path} {what}, after line {line}. Nothing was imported; get the file again."
         )
+
+
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    """The lines, none of which is longer than one that a table has."""
+    while line := text.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE and not line.endswith(("\n", "\r")):
+            raise csv.Error(f"a line of over {_LONGEST_LINE:,} characters")
+        yield line
 
 
 class _Reader(Iterator[list[str]]):

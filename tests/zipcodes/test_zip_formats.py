@@ -457,6 +457,18 @@ class TestOwner:
             "value": "10000",
         }
 
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+    @pytest.mark.parametrize("count", [1, 5_000])
+    def test_rejects_that_cannot_be_written_are_said(self, tmp_path: Path, count: int) -> None:
+        path = write_owner(tmp_path / "mine.csv", "08701,7,", *["xx,1,"] * count)
+        with pytest.raises(ZipTableError, match="/dev/full cannot be written: No space left"):
+            rejected_into(Path("/dev/full"), path)
+
+
+def rejected_into(rejects: Path, path: Path) -> FileFigures:
+    with RejectList(rejects) as taken:
+        return read_figures(path, SMALL, today=TODAY, rejects=taken)
+
 
 class TestFiles:
     @pytest.mark.parametrize(
@@ -471,6 +483,11 @@ class TestFiles:
             (b"zipcode,expected_listings\n1,2\n", "1 not a ZIP code"),
             (b'zipcode,expected_listings\n08701,"5\n' + b"x" * 200_000, "separated values"),
             (gzip.compress(b"", mtime=0), "is empty"),
+            (b"zipcode,expected_listings," + b"x" * 200_000 + b"\n08701,5,\n", "separated values"),
+            (
+                gzip.compress(b"zipcode,expected_listings\n08701,5\n" + b"9" * 5_000_000, 1),
+                "a line of over 4,194,304 characters",
+            ),
         ],
     )
     def test_what_is_no_table_of_figures_is_refused(

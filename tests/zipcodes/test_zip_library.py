@@ -83,6 +83,15 @@ class TestImports:
         assert origins(library)["11211"] == "owner"
         assert origins(library)["08701"] == "estimate"
 
+    def test_rejects_never_take_the_place_of_the_file(self, tmp_path: Path) -> None:
+        path = write_owner(tmp_path / "a.csv", "08701,1007,2026-11-01")
+        before = path.read_bytes()
+        (tmp_path / "same.csv").symlink_to(path)
+        for rejects in (path, tmp_path / "same.csv"):
+            with pytest.raises(ZipTableError, match="need one of their own"):
+                small_library(tmp_path).import_file(path, rejects=rejects)
+        assert path.read_bytes() == before
+
     def test_the_same_file_again_makes_no_version(self, tmp_path: Path) -> None:
         clock = SetClock()
         library = small_library(tmp_path, clock)
