@@ -29,7 +29,7 @@ border-radius:8px;padding:14px}
 figcaption{font-weight:600;margin-bottom:6px}
 figure p{color:var(--dim);font-size:13px;margin:6px 0 0}
 .grid figure{margin:0}
-.grid{display:grid;gap:16px;align-items:start;
+.grid{display:grid;gap:16px;margin-bottom:16px;align-items:start;
 grid-template-columns:repeat(auto-fill,minmax(min(100%,480px),1fr))}
 .cards{display:grid;gap:12px;grid-template-columns:repeat(auto-fit,minmax(170px,1fr));margin:16px 0}
 .cards div{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:10px 14px}
