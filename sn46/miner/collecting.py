@@ -21,7 +21,7 @@ from sn46.miner.partlog import PartLog
 from sn46.miner.progress import Meter, Progress, ZipUnderWay, requests_of
 from sn46.miner.spool import EpochSpool, ScrapedZip, SpoolError
 from sn46.miner.working import Crew, Reading, while_time_lasts, work_through
-from sn46.sources.base import ListingSource, SearchQuery, SourceError
+from sn46.sources.base import Blocked, ListingSource, SearchQuery, SourceError
 from sn46.sources.pools import pools_of
 from sn46.sources.remembering import remembered_rows
 from sn46.sources.routes import Tally, session
@@ -29,6 +29,9 @@ from sn46.sources.splitting import IncompleteSearch
 
 FIRST_PAUSE: Final = timedelta(seconds=2)
 LONGEST_PAUSE: Final = timedelta(seconds=120)
+LONGEST_ASKED: Final = timedelta(hours=1)
+"""A source that asks to be left alone for longer is asked again after so long."""
+
 FEW_ATTEMPTS: Final = 2
 TELL_EVERY: Final = timedelta(seconds=30)
 LEARN_EVERY: Final = timedelta(seconds=1)
@@ -44,8 +47,9 @@ _log = structlog.get_logger()
 class Manners:
     """At most ``concurrency`` ZIPs are scraped at a time, from ``LEAST_WORKERS`` of them up as
     the sources allow (``Crew``). One that failed is tried again after pauses that double up to
-    ``LONGEST_PAUSE``, until time is up, or ``attempts`` times in all where that is a number; more
-    often than that only while there is no row of any ZIP."""
+    ``LONGEST_PAUSE``, or longer where its source asks for that, until time is up, or ``attempts``
+    times in all where that is a number; more often than that only while there is no row of any
+    ZIP."""
 
     concurrency: int = 10
     attempts: int | None = None
@@ -139,10 +143,11 @@ class Collector:
             if attempt >= most and work.has_rows():
                 break
             if attempt:
-                await work.rest(len(open_zips), min(self._clock.now() + pause, until))
+                again = max(self._clock.now() + pause, work.welcome_at(open_zips))
+                await work.rest(len(open_zips), min(again, until))
                 pause = min(2 * pause, LONGEST_PAUSE)
             attempt += 1
-            await self._pass(work, open_zips, until, crew)
+            await self._pass(work, work.welcome(open_zips), until, crew)
 
     async def _pass(
         self, work: "_Epoch", zips: Iterable[AssignedZip], until: datetime, crew: Crew
@@ -180,9 +185,19 @@ class _Epoch:
         self._meter = Meter(clock)
         self._asked_before = requests_of(sources)
         self._found = 0
+        self._not_before: dict[ZipCode, datetime] = {}
 
     def unfinished(self, zips: Iterable[AssignedZip]) -> list[AssignedZip]:
         return [z for z in zips if (r := self._records.get(z.zipcode)) is None or not r.complete]
+
+    def welcome_at(self, zips: Iterable[AssignedZip]) -> datetime:
+        """When the first of ``zips``, one at least, may be asked for again."""
+        return min(self._not_before.get(zip_.zipcode, self._clock.now()) for zip_ in zips)
+
+    def welcome(self, zips: Iterable[AssignedZip]) -> list[AssignedZip]:
+        """Those that may be asked for now."""
+        now = self._clock.now()
+        return [zip_ for zip_ in zips if self._not_before.get(zip_.zipcode, now) <= now]
 
     def has_rows(self) -> bool:
         return any(record.rows for record in self._records.values())
@@ -337,6 +352,9 @@ class _Epoch:
         except IncompleteSearch as error:
             return True, str(error)  # asking again would show the same
         except SourceError as error:
+            if isinstance(error, Blocked) and error.retry_after is not None:
+                asked = min(timedelta(seconds=error.retry_after), LONGEST_ASKED)
+                self._not_before[zip_.zipcode] = self._clock.now() + asked
             return False, str(error)
         except SpoolError:
             raise

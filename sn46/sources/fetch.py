@@ -169,7 +169,8 @@ class PoliteClient:
 
         Raises:
             Blocked: refused at the last attempt too, every proxy rests, or the source asks for a
-                longer wait than ``longest_hold`` (``retry_after`` then says how long).
+                longer wait than ``longest_hold``. ``retry_after`` says how long it asks for, where
+                there is no other way.
             SourceUnavailable: a time-out, a 5xx or a broken connection at the last attempt too.
         """
         failures = 0
@@ -179,6 +180,8 @@ class PoliteClient:
             except (Blocked, SourceUnavailable) as error:
                 failures += 1
                 if failures >= self._retry.attempts or self._too_long(error):
+                    if isinstance(error, Blocked) and self._pool.has_other_way:
+                        error.retry_after = None  # another way may be asked before
                     raise
             await self._clock.sleep(self._retry.pause(failures, self._chance))
 

@@ -323,19 +323,24 @@ class Refusing(PortalSource):
     refuses = "98039"
     left = 0
     searches = 0
+    retry_after: float | None = None
 
     async def search(self, query: SearchQuery) -> AsyncGenerator[list[dict[str, Any]]]:
         if query.zipcode == self.refuses:
             self.searches += 1
             if self.left:
                 self.left -= 1
-                raise Blocked("403")
+                raise Blocked("403", self.retry_after)
         async for rows in super().search(query):
             yield rows
 
 
 async def collect_refused(
-    tmp_path: Path, refusals: int, attempts: int | None, patient: bool
+    tmp_path: Path,
+    refusals: int,
+    attempts: int | None,
+    patient: bool,
+    retry_after: float | None = None,
 ) -> tuple[int, bool, list[float], list[str]]:
     """Of a ZIP that is refused so often while there are two hours: (its searches, whether it is
     complete, the pauses in seconds, what a person saw in them)."""
@@ -346,7 +351,7 @@ async def collect_refused(
     pauses, seen = list[float](), list[str]()
     with portal(*CALM) as url:
         source = Refusing(url, clock=SystemClock(), options=SourceOptions(pace=FAST))
-        source.left = refusals
+        source.left, source.retry_after = refusals, retry_after
         collector = Collector(
             [source], clock=clock, progress=progress, manners=Manners(5, attempts)
         )
@@ -377,6 +382,18 @@ async def test_what_is_refused_is_tried_again_while_waiting_costs_nothing(tmp_pa
     assert [round(pause) for pause in pauses[1:]] == [4, 8, 16, 32, 64, 120, 120, 120]
     assert "1 incomplete" in seen[-1]
     assert "the incomplete ones are tried again in 0:0" in seen[-1]
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "searches", "pauses"),
+    [(900, 3, [900, 900]), (1, 3, [2, 4]), (1e9, 2, [3600, 3599])],
+)
+async def test_a_source_is_left_alone_for_as_long_as_it_asks(
+    tmp_path: Path, retry_after: float, searches: int, pauses: list[int]
+) -> None:
+    done, _, paused, _ = await collect_refused(tmp_path, 2, None, True, retry_after)
+    assert done == searches
+    assert [abs(a - b) < 2 for a, b in zip(paused, pauses, strict=True)] == [True, True]
 
 
 async def test_what_stays_refused_is_given_up_when_time_is_up(tmp_path: Path) -> None:
