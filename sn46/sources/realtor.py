@@ -283,7 +283,8 @@ class RealtorSource:
         whole_answer = loads(answer.body)
         errors = dig(whole_answer, "errors")
         if errors:
-            raise SourceChanged(f"Realtor.com refuses the query {name!r}: {str(errors)[:200]}")
+            told = repr(errors)[:200]
+            raise SourceChanged(f"Realtor.com refuses the query {name!r}: {told}")
         data = dig(whole_answer, "data")
         if not isinstance(data, dict) or name not in data:
             raise SourceChanged(f"Realtor.com's answer has no {name!r}.")

@@ -327,6 +327,15 @@ async def test_one_odd_home_costs_itself_alone_and_is_told(
     assert [row["listing_id"] for row in rows] == ["realtor:71"]
 
 
+async def test_its_words_are_quoted_in_plain_letters(clock: ManualClock) -> None:
+    async with opened(clock, [ONE]) as (site, source):
+        site.always["/"] = http(200, json.dumps({"errors": "\x1b[2Jno\n\ud800"}))
+        with pytest.raises(SourceChanged) as raised:
+            await found(source)
+    assert str(raised.value).isprintable()
+    assert str(raised.value).isascii()
+
+
 async def test_requests_take_the_proxies(clock: ManualClock) -> None:
     async with running_proxy("u:s3cret", [http(403)] * 3) as proxy:
         proxies = (parse_proxy(f"http://u:s3cret@127.0.0.1:{proxy.port}"),)
