@@ -1,5 +1,6 @@
 """The API's client for miners and validators: every request signed, every answer checked."""
 
+import asyncio
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ _T = TypeVar("_T")
 Status = Literal["in_progress", "completed", "failed", "timeout"]
 
 _PREFIX = "/api/v1"
+_PIECES = 4
 _NOTICED_SKEW = timedelta(seconds=5)
 
 
@@ -120,6 +122,8 @@ class ApiClient(Connected):
         self._signer = RequestSigner(signer, self._clock)
         self._retries = retries or Retries()
         self._heard = heard
+        # httpx's own limit is for each piece of an answer: one that drips would never end.
+        self._most_seconds = _PIECES * timeout_seconds
 
     @property
     def hotkey(self) -> Hotkey:
@@ -259,7 +263,13 @@ class ApiClient(Connected):
             )
         )
         try:
-            answer = await self._http.send(request)
+            async with asyncio.timeout(self._most_seconds):
+                answer = await self._http.send(request)
+        except TimeoutError:
+            raise ApiUnavailable(
+                f"The API at {self._http.base_url} did not end its answer within "
+                f"{self._most_seconds:g} s."
+            ) from None
         except httpx.HTTPError as error:
             raise ApiUnavailable(
                 f"The API at {self._http.base_url} cannot be reached ({type(error).__name__}: "

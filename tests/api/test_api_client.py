@@ -137,6 +137,30 @@ async def test_a_retry_after_is_waited_for_unless_it_is_long(world: World) -> No
     assert refused.value.retry_after == 999_999_999
 
 
+async def test_an_answer_without_an_end_is_given_up(world: World) -> None:
+    over = asyncio.Event()
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\n\r\n")
+        while not over.is_set() and not writer.is_closing():
+            writer.write(b" ")
+            await asyncio.wait([asyncio.ensure_future(over.wait())], timeout=0.01)
+        writer.close()
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    signer = world.wallets["ann"].hotkey
+    once = Retries(attempts=1)
+    async with server:
+        client = ApiClient(
+            url, api_hotkey=world.hotkey("api"), signer=signer, retries=once, timeout_seconds=0.25
+        )
+        async with client:
+            with pytest.raises(ApiUnavailable, match="did not end its answer"):
+                await client.stats()
+        over.set()
+
+
 async def test_an_odd_cookie_spoils_no_later_request(world: World) -> None:
     odd = answer(503, {"code": "x", "detail": "away"}, Set_Cookie="a=\u00fc; Path=/")
     async with talking(world, [odd, answer(200, {})], SleepLog()) as (client, heads):
