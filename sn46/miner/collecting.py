@@ -28,7 +28,7 @@ from sn46.sources.routes import Tally, session
 from sn46.sources.splitting import IncompleteSearch
 
 FIRST_PAUSE: Final = timedelta(seconds=2)
-LONGEST_PAUSE: Final = timedelta(seconds=120)
+LONGEST_PAUSE: Final = timedelta(minutes=10)
 LONGEST_ASKED: Final = timedelta(hours=1)
 """A source that asks to be left alone for longer is asked again after so long."""
 
@@ -145,9 +145,10 @@ class Collector:
             if attempt:
                 again = max(self._clock.now() + pause, work.welcome_at(open_zips))
                 await work.rest(len(open_zips), min(again, until))
-                pause = min(2 * pause, LONGEST_PAUSE)
             attempt += 1
+            before = work.gathered()
             await self._pass(work, work.welcome(open_zips), until, crew)
+            pause = FIRST_PAUSE if work.gathered() > before else min(2 * pause, LONGEST_PAUSE)
 
     async def _pass(
         self, work: "_Epoch", zips: Iterable[AssignedZip], until: datetime, crew: Crew
@@ -198,6 +199,10 @@ class _Epoch:
         """Those that may be asked for now."""
         now = self._clock.now()
         return [zip_ for zip_ in zips if self._not_before.get(zip_.zipcode, now) <= now]
+
+    def gathered(self) -> int:
+        """How many rows there are, and ZIPs that are complete: whether a pass brought anything."""
+        return sum(record.rows + record.complete for record in self._records.values())
 
     def has_rows(self) -> bool:
         return any(record.rows for record in self._records.values())

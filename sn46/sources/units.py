@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Final
 from urllib.parse import urljoin, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from sn46.sources.base import SourceChanged
 
@@ -50,17 +50,6 @@ class Known(BaseModel):
     """A part of an answer. Fields that are named must have their type; others are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
-
-    @field_validator("*")
-    @classmethod
-    def _can_be_written(cls, value: object) -> object:
-        """JSON may hold half of a character (a lone surrogate), which no file can."""
-        if isinstance(value, str):
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                raise ValueError("it holds half of a character") from None
-        return value
 
 
 def whole(value: float | None) -> int | None:

@@ -379,7 +379,7 @@ async def collect_refused(
 async def test_what_is_refused_is_tried_again_while_waiting_costs_nothing(tmp_path: Path) -> None:
     searches, complete, pauses, seen = await collect_refused(tmp_path, 9, None, patient=True)
     assert (searches, complete) == (10, True)
-    assert [round(pause) for pause in pauses[1:]] == [4, 8, 16, 32, 64, 120, 120, 120]
+    assert [round(pause) for pause in pauses[1:]] == [4, 8, 16, 32, 64, 128, 256, 512]
     assert "1 incomplete" in seen[-1]
     assert "the incomplete ones are tried again in 0:0" in seen[-1]
 
@@ -399,8 +399,8 @@ async def test_a_source_is_left_alone_for_as_long_as_it_asks(
 async def test_what_stays_refused_is_given_up_when_time_is_up(tmp_path: Path) -> None:
     searches, complete, pauses, _ = await collect_refused(tmp_path, 10_000, None, patient=True)
     assert not complete
-    assert 50 < searches < 70
-    assert max(pauses) <= 120
+    assert 15 < searches < 25
+    assert max(pauses) <= 600
 
 
 @pytest.mark.parametrize(

@@ -346,7 +346,6 @@ async def test_changed_fields_are_an_error_and_no_empty_zip(
     "odd",
     [
         {"unformattedPrice": "925000"},
-        {"addressStreet": "\ud800"},
         {"detailUrl": "http://["},
         {"hdpData": {"homeInfo": {"lotAreaValue": 3, "lotAreaUnit": "Tatami"}}},
         {"hdpData": {"homeInfo": {"dateSold": 10**20}}},
