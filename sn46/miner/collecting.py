@@ -2,11 +2,9 @@
 
 import asyncio
 import math
-import traceback
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -22,6 +20,7 @@ from sn46.miner.progress import Meter, Progress, ZipUnderWay, requests_of
 from sn46.miner.spool import EpochSpool, ScrapedZip, SpoolError
 from sn46.miner.working import Crew, Reading, while_time_lasts, work_through
 from sn46.sources.base import Blocked, ListingSource, SearchQuery, SourceError
+from sn46.sources.mistakes import told_mistake
 from sn46.sources.pools import pools_of
 from sn46.sources.remembering import remembered_rows
 from sn46.sources.routes import Tally, session
@@ -364,7 +363,7 @@ class _Epoch:
         except SpoolError:
             raise
         except Exception as error:  # noqa: BLE001 - a source's mistake, which costs it this search
-            return False, _mistake(source.name, error)
+            return False, told_mistake(source.name, error)
         finally:
             # It may have requests under way, whose answers would come to a closed log.
             if isinstance(search, AsyncGenerator):
@@ -419,12 +418,3 @@ class _Epoch:
             _log.warning("a ZIP is incomplete", **facts, reason=note)
         else:
             _log.info("a ZIP is done", **facts)
-
-
-def _mistake(name: str, error: Exception) -> str:
-    """What is said of an error that no source should raise: its kind and place, and not its text,
-    which may hold anything."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(last.filename).name}, line {last.lineno}"
-    _log.error("a source made a mistake", source=name, error=type(error).__name__, at=place)
-    return f"the source {name} made a mistake: {type(error).__name__} at {place}"

@@ -19,6 +19,7 @@ from sn46.mechanism.times import format_time, parse_time
 from sn46.mechanism.verdicts import Verdict, compare, shown_fields
 from sn46.sources.base import Detail, ListingSource, Lookup, SourceError
 from sn46.sources.combined import by_name
+from sn46.sources.mistakes import told_mistake
 
 _log = structlog.get_logger("sn46.validator")
 
@@ -223,6 +224,8 @@ class SpotChecker:
         except SourceError as error:
             said = _whole(f"The source gave no answer: {error}")
             return _Answer(None, said, self._clock.now())
+        except Exception as error:  # noqa: BLE001 - a source's mistake, which costs it this answer
+            return _Answer(None, told_mistake(source.name, error), self._clock.now())
         now = self._clock.now()
         self._cache.put(listing_id, found, now)
         return _Answer(_writable(found), "", now)

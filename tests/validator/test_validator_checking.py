@@ -222,6 +222,26 @@ class HalfSigns:
         pass
 
 
+class Mistaken(HalfSigns):
+    """An adapter with a mistake, which its own packages raise as they like."""
+
+    async def detail(self, listing_id: str) -> Detail:
+        raise ZeroDivisionError("of http://ann:s3cret@proxy")
+
+
+async def test_a_mistake_of_a_source_tells_nothing_of_a_row(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    cache = RecordCache(tmp_path / "records.sqlite", clock)
+    checker = SpotChecker([Mistaken()], cache, clock, concurrency=1)
+    row = row_of({"listing_id": "odd:1", "zipcode": "98101", "address": "2 Pike St"})
+    (check,) = await checker.check([row], until=clock.now() + HOUR, report=lambda done, of: None)
+    cache.close()
+    assert check.verdict is Verdict.INCONCLUSIVE
+    assert "ZeroDivisionError at test_validator_checking.py" in check.detail
+    assert "s3cret" not in check.detail
+
+
 async def test_half_a_sign_is_compared_and_written_down(tmp_path: Path, clock: MovedClock) -> None:
     """One such text of a portal ended the validator, at each new start again."""
     for _ in range(2):  # as the source says it, and as it was kept
