@@ -144,6 +144,8 @@ class Collector:
             if attempt:
                 again = max(self._clock.now() + pause, work.welcome_at(open_zips))
                 await work.rest(len(open_zips), min(again, until))
+                if self._clock.now() >= until:
+                    break
             attempt += 1
             before = work.gathered()
             await self._pass(work, work.welcome(open_zips), until, crew)

@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-from apinet import MovedClock
 from hypothesis import given
 from hypothesis import strategies as st
 from minernet import FAST
@@ -335,6 +334,27 @@ class Refusing(PortalSource):
             yield rows
 
 
+class StandingClock:
+    """Time goes on where the test says so and nowhere else, however slow the machine is."""
+
+    def __init__(self, start: datetime) -> None:
+        self._time = start
+        self._moved = asyncio.Event()
+
+    def now(self) -> datetime:
+        return self._time
+
+    async def sleep(self, duration: timedelta) -> None:
+        wake = self._time + duration
+        while self._time < wake:
+            await self._moved.wait()
+
+    def advance_to(self, moment: datetime) -> None:
+        self._time = moment
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+
 async def collect_refused(
     tmp_path: Path,
     refusals: int,
@@ -345,7 +365,7 @@ async def collect_refused(
     """Of a ZIP that is refused so often while there are two hours: (its searches, whether it is
     complete, the pauses in seconds, what a person saw in them)."""
     given = assignment(["98103", "98039"])
-    clock, began = MovedClock(given.epoch.start), given.epoch.start
+    clock, began = StandingClock(given.epoch.start), given.epoch.start
     until = began + timedelta(hours=2)
     spool, progress = Spool(tmp_path, HOTKEY), Progress(HOTKEY, clock)
     pauses, seen = list[float](), list[str]()
@@ -362,10 +382,9 @@ async def collect_refused(
         )
         while not doing.done():
             if (again := progress.status.again_at) is not None:
-                now = clock.now()
-                seen.append(progress_line(progress.status, now))
-                pauses.append((parse_time(again) - now).total_seconds())
-                clock.advance_to(parse_time(again) + timedelta(seconds=1))
+                seen.append(progress_line(progress.status, clock.now()))
+                pauses.append((parse_time(again) - clock.now()).total_seconds())
+                clock.advance_to(parse_time(again))
                 while progress.status.again_at == again:  # noqa: ASYNC110
                     await asyncio.sleep(0)
             await asyncio.sleep(0.001)
@@ -379,21 +398,21 @@ async def collect_refused(
 async def test_what_is_refused_is_tried_again_while_waiting_costs_nothing(tmp_path: Path) -> None:
     searches, complete, pauses, seen = await collect_refused(tmp_path, 9, None, patient=True)
     assert (searches, complete) == (10, True)
-    assert [round(pause) for pause in pauses[1:]] == [4, 8, 16, 32, 64, 128, 256, 512]
+    assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 512]
     assert "1 incomplete" in seen[-1]
     assert "the incomplete ones are tried again in 0:0" in seen[-1]
 
 
 @pytest.mark.parametrize(
     ("retry_after", "searches", "pauses"),
-    [(900, 3, [900, 900]), (1, 3, [2, 4]), (1e9, 2, [3600, 3599])],
+    [(900, 3, [900, 900]), (1, 3, [2, 4]), (1e9, 2, [3600, 3600])],
 )
 async def test_a_source_is_left_alone_for_as_long_as_it_asks(
     tmp_path: Path, retry_after: float, searches: int, pauses: list[int]
 ) -> None:
     done, _, paused, _ = await collect_refused(tmp_path, 2, None, True, retry_after)
     assert done == searches
-    assert [abs(a - b) < 2 for a, b in zip(paused, pauses, strict=True)] == [True, True]
+    assert paused == pauses
 
 
 async def test_what_stays_refused_is_given_up_when_time_is_up(tmp_path: Path) -> None:
