@@ -4,15 +4,12 @@ import asyncio
 import gc
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from itertools import count
 
 import structlog
-from granian.constants import Interfaces
-from granian.server.embed import Server
 from limits.errors import ConfigurationError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,15 +23,12 @@ from sn46.chain.connect import open_chain
 from sn46.chain.wallets import load_hotkey
 from sn46.clock import Clock, SystemClock
 from sn46.logs import configure_logs
+from sn46.serving import StartError, check_port, serve_app
 from sn46.store.base import StoreError
 from sn46.store.s3 import S3Bucket
 
 EXIT_FAILED = 1
 log = structlog.get_logger(__name__)
-
-
-class StartError(Exception):
-    """The server cannot start; the message says why and what to do."""
 
 
 @asynccontextmanager
@@ -56,50 +50,6 @@ async def opened(settings: ApiSettings, clock: Clock) -> AsyncGenerator[Outside]
         await chain.close()
         await miners.close()
         await results.close()
-
-
-async def serve_app(app: ASGIApp, host: str, port: int, stop: asyncio.Event) -> None:
-    """Serve an application until ``stop`` is set; requests under way are finished.
-
-    Raises:
-        StartError: where the port is taken.
-    """
-    check_port(host, port)
-    # Granian is built for a process of its own; embedded it shares ours, so that one kill ends all.
-    server = Server(
-        app, address=host, port=port, interface=Interfaces.ASGINL, websockets=False,
-        log_enabled=False,
-    )  # fmt: skip
-    serving = asyncio.create_task(server.serve())
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not stop.is_set():
-            await serving
-            raise StartError("The HTTP server ended by itself; look at the lines above.")
-    finally:
-        stopping.cancel()
-        server.stop()
-        await asyncio.wait({serving})
-
-
-def check_port(host: str, port: int) -> None:
-    """Refuse a port that another process listens on: the server itself would share it.
-
-    Raises:
-        StartError: where it is taken, or the host is none of this machine.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-            probe.listen()
-    except OSError as error:
-        raise StartError(
-            f"Cannot listen on {host}:{port} ({error.strerror or error}). Stop what listens "
-            "there, or set HOST and PORT."
-        ) from error
 
 
 def _settle_memory() -> None:

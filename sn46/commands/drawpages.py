@@ -20,10 +20,10 @@ from sn46.commands.pictures import (
     write_page,
 )
 from sn46.commands.plan import HEAD, advice, way_cells
-from sn46.commands.zipmap import Dot, map_data, map_svg
 from sn46.mechanism.drawinputs import ZipRow
 from sn46.mechanism.findings import PASSES, Findings, Share
 from sn46.mechanism.planning import Plan, proxies_for
+from sn46.zipmap import Dot, map_data, map_svg
 
 _STATES_SHOWN: Final = 16
 _BINS: Final = 60

@@ -15,6 +15,7 @@ from rich.text import Text
 from sn46.localnet.people import People
 from sn46.localnet.results import EpochResult
 from sn46.mechanism.names import PPM, Hotkey
+from sn46.mechanism.wording import short, verdict
 from sn46.printing import printable
 
 _LINE = 200
@@ -24,28 +25,6 @@ _FOLDED = 20
 """Reasons are folded to so many characters, and no further."""
 
 _ANY_WIDTH = 1_000
-_SHORT = {
-    "hotkey_not_registered": "not registered",
-    "manifest_missing": "no manifest in time",
-    "manifest_signature": "manifest wrongly signed",
-    "nonce_mismatch": "another epoch's nonce",
-    "epoch_mismatch": "another epoch's manifest",
-    "late": "late",
-    "file_missing": "a file is missing",
-    "file_hash_mismatch": "a file was changed",
-    "file_schema": "a file cannot be read",
-    "file_rows": "rows miscounted",
-    "file_too_large": "a file is too large",
-    "wrong_zipcode": "wrong ZIP code",
-    "duplicates_over_limit": "too many duplicates",
-    "out_of_range_over_limit": "too many impossible rows",
-    "below_min_volume": "too few homes",
-    "fake_listing": "a home that does not exist",
-    "low_accuracy": "does not agree with the portal",
-    "coldkey_limit": "its coldkey has won already",
-    "too_few_checks": "too little of it could be checked",
-    "nothing_confirmed": "nothing of it could be confirmed",
-}
 
 
 def epoch_summary(result: EpochResult, people: People) -> RenderableType:
@@ -163,17 +142,6 @@ def _cells(entry: Mapping[str, Any] | None) -> list[str]:
     return [verdict(entry), *(_score(entry.get(n)) for n in scores), _share(entry.get("weight"))]
 
 
-def verdict(entry: Mapping[str, Any]) -> str:
-    """Whether a miner's part of a report counts, and why not, in a few words."""
-    codes = [str(reason["code"]) for reason in entry.get("reasons") or []]
-    why = ", ".join(_SHORT.get(code, code.replace("_", " ")) for code in dict.fromkeys(codes))
-    if not entry.get("valid"):
-        return f"no: {why}" if why else "no"
-    if entry.get("disqualified"):
-        return f"disqualified: {why}"
-    return f"yes, but {why}" if why else "yes"
-
-
 def _chain_lines(
     result: EpochResult, people: People, names: Mapping[Hotkey, str]
 ) -> list[RenderableType]:
@@ -220,8 +188,3 @@ def _score(ppm: Any) -> str:
 
 def _share(ppm: Any) -> str:
     return f"{ppm * 100 / PPM:.2f} %" if isinstance(ppm, int) and ppm else "0 %"
-
-
-def short(hotkey: str) -> str:
-    """An address that a person can tell from others."""
-    return f"{hotkey[:6]}…{hotkey[-4:]}"

@@ -11,11 +11,12 @@ from sn46.mechanism.credibility import WINDOW
 from sn46.mechanism.evidence import Merged, MergedRow
 from sn46.mechanism.judge import MinerOutcome
 from sn46.mechanism.lost import field_fills, zip_volumes
-from sn46.mechanism.names import PPM, Hotkey, Ppm
+from sn46.mechanism.names import Hotkey
 from sn46.mechanism.reasons import Code
 from sn46.mechanism.sampling import Standing
 from sn46.mechanism.scoring import QUALITY_WEIGHT, SPEED_WEIGHT, VOLUME_WEIGHT
 from sn46.mechanism.times import format_time
+from sn46.mechanism.wording import part_words, percent, points, result_words
 from sn46.validator.replay import Judged
 
 MOST_EXAMPLES: Final = 5
@@ -90,17 +91,17 @@ def explanation(found: Explained) -> Iterator[str]:
 
 def _result(found: Explained) -> str:
     miner = found.miner
-    if not miner.quick.valid:
-        return "INVALID: its submission does not count, its score is 0 and it is paid nothing."
-    if miner.disqualified:
-        return "DISQUALIFIED by deep validation: its score is 0 and it is paid nothing."
-    if found.standing is None:
-        return "VALID, but it does not take part: its score is 0 and it is paid nothing."
-    places = sum(1 for m in found.judged.outcome.miners.values() if m.rank is not None)
-    return (
-        f"Place {miner.rank} of {places}: {_points(miner.final)} of 100 points, "
-        f"{_percent(miner.weight)} of the epoch's rewards.{_tied(found)}"
+    told = result_words(
+        valid=miner.quick.valid,
+        disqualified=miner.disqualified,
+        participant=found.standing is not None,
+        rank=miner.rank,
+        places=sum(1 for m in found.judged.outcome.miners.values() if m.rank is not None),
+        final=miner.final,
+        weight=miner.weight,
     )
+    placed = miner.quick.valid and not miner.disqualified and found.standing is not None
+    return f"{told}{_tied(found)}" if placed else told
 
 
 def _tied(found: Explained) -> str:
@@ -136,7 +137,7 @@ def _unscored(found: Explained) -> Iterator[str]:
         yield f"{quick.rows} rows in {quick.zipcodes or 0} ZIPs{_kept_of(found)}."
     if quick.volume is not None:
         least = found.judged.assignment.rules.min_volume_percent
-        yield f"Volume {_percent(quick.volume)}; {least} % are needed to take part."
+        yield f"Volume {percent(quick.volume)}; {least} % are needed to take part."
         if quick.valid:
             yield from _zip_lines(found)
 
@@ -156,7 +157,7 @@ def _speed(found: Explained, standing: Standing) -> Iterator[str]:
     epoch, grace_end = assignment.epoch, assignment.grace_end
     others = found.judged.stage.lined_up.standings.values()
     earlier = sum(1 for s in others if max(s.time, grace_end) < max(time, grace_end))
-    yield _part("Speed", standing.speed, SPEED_WEIGHT)
+    yield part_words("Speed", standing.speed, SPEED_WEIGHT)
     minutes, seconds = divmod(int((time - epoch.start).total_seconds()), 60)
     when = f"  submitted {format_time(time)}, {minutes} min {seconds} s after the start"
     if time <= grace_end:
@@ -175,13 +176,13 @@ def _people(count: int) -> str:
 def _quality(found: Explained, standing: Standing) -> Iterator[str]:
     miner = found.miner
     quality = standing.completeness if miner.quality is None else miner.quality
-    yield _part("Quality", quality, QUALITY_WEIGHT)
-    yield f"  completeness {_percent(standing.completeness)} of the optional fields are filled"
+    yield part_words("Quality", quality, QUALITY_WEIGHT)
+    yield f"  completeness {percent(standing.completeness)} of the optional fields are filled"
     lost = [fill for fill in field_fills(found.judged.assignment, found.kept) if fill.lost]
     for fill in lost[:MOST_LINES]:
         yield (
             f"    {fill.name}: filled in {fill.filled} of {fill.rows} rows, "
-            f"-{_percent(fill.lost)} of completeness; one without it is {fill.example}"
+            f"-{percent(fill.lost)} of completeness; one without it is {fill.example}"
         )
     if len(lost) > MOST_LINES:
         yield f"    and {len(lost) - MOST_LINES} more fields"
@@ -190,7 +191,7 @@ def _quality(found: Explained, standing: Standing) -> Iterator[str]:
         return
     counts = miner.checks
     yield (
-        f"  accuracy {_percent(counts.accuracy)}: {len(found.checks)} rows checked, "
+        f"  accuracy {percent(counts.accuracy)}: {len(found.checks)} rows checked, "
         f"{counts.confirmed} confirmed, {counts.contradicted} contradicted, {counts.fake} do not "
         f"exist, {counts.inconclusive} could not be told and do not count"
     )
@@ -230,7 +231,7 @@ def _value(value: Any) -> str:
 
 
 def _volume(found: Explained, standing: Standing) -> Iterator[str]:
-    yield _part("Volume", standing.volume, VOLUME_WEIGHT)
+    yield part_words("Volume", standing.volume, VOLUME_WEIGHT)
     yield f"  {found.miner.quick.rows} rows submitted{_kept_of(found)}"
     yield from _zip_lines(found)
 
@@ -240,7 +241,7 @@ def _zip_lines(found: Explained) -> Iterator[str]:
     for zip_ in lost[:MOST_LINES]:
         yield (
             f"    {zip_.zipcode}: {zip_.rows} rows count, {zip_.cap} are enough, "
-            f"-{_percent(zip_.lost)} of volume"
+            f"-{percent(zip_.lost)} of volume"
         )
     if len(lost) > MOST_LINES:
         yield f"    and {len(lost) - MOST_LINES} more ZIPs"
@@ -254,12 +255,12 @@ def _sum(found: Explained, standing: Standing) -> Iterator[str]:
         (quality, QUALITY_WEIGHT),
         (standing.volume, VOLUME_WEIGHT),
     )
-    told = " + ".join(_points(Ppm(s * w // 100)) for s, w in parts)
+    told = " + ".join(points(s * w // 100) for s, w in parts)
     if miner.disqualified:
         yield f"Score: {told} would have been, but it is disqualified: 0."
         return
     kind = "final" if miner.candidate else "preliminary (it was no candidate)"
-    yield f"Score, {kind}: {told} = {_points(miner.earned)}; in the report {miner.final:,}."
+    yield f"Score, {kind}: {told} = {points(miner.earned)}; in the report {miner.final:,}."
     yield _record(found)
 
 
@@ -272,11 +273,11 @@ def _record(found: Explained) -> str:
     told = f"Record: {count} before count for it, and it failed in {len(past.failed)}"
     exponent = found.judged.assignment.rules.credibility_exponent
     if miner.final == miner.earned:
-        return f"{told}; its credibility of {_percent(past.value)} takes nothing."
+        return f"{told}; its credibility of {percent(past.value)} takes nothing."
     power = "" if exponent == 1 else f" to the power of {exponent}"
     return (
         f"{told} ({', '.join(past.failed[-MOST_EXAMPLES:])}); its credibility of "
-        f"{_percent(past.value)}{power} leaves {_points(miner.final)} points."
+        f"{percent(past.value)}{power} leaves {points(miner.final)} points."
     )
 
 
@@ -287,7 +288,7 @@ def _reward(found: Explained) -> str:
         return "Reward: nothing, for it is disqualified."
     if found.hotkey in outcome.winners:
         place = outcome.winners.index(found.hotkey)
-        return f"Reward: place {place + 1} of the winners, {_percent(miner.weight)}."
+        return f"Reward: place {place + 1} of the winners, {percent(miner.weight)}."
     if Code.COLDKEY_LIMIT in codes:
         return "Reward: nothing, for another hotkey of its coldkey is a winner."
     if Code.NOTHING_CONFIRMED in codes:
@@ -298,7 +299,7 @@ def _reward(found: Explained) -> str:
     if miner.weight:
         return (
             f"Reward: no winner; its share of the 5 % for all other honest coldkeys is "
-            f"{_percent(miner.weight)}."
+            f"{percent(miner.weight)}."
         )
     return "Reward: nothing."
 
@@ -308,17 +309,3 @@ def matching(hotkeys: Iterable[str], text: str) -> list[Hotkey]:
     known = sorted(hotkeys)
     exactly = [Hotkey(h) for h in known if h == text]
     return exactly or [Hotkey(h) for h in known if h.startswith(text)]
-
-
-def _part(name: str, score: Ppm, weight: int) -> str:
-    points = _points(Ppm(score * weight // 100))
-    return f"{name}: {_percent(score)}, which is {points} of {weight} points"
-
-
-def _points(score: Ppm) -> str:
-    """A score as points of 100."""
-    return f"{score / (PPM // 100):.2f}"
-
-
-def _percent(share: Ppm) -> str:
-    return f"{share / 10_000:.2f} %"
