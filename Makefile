@@ -11,7 +11,7 @@ TESTS ?= tests
 # Two more than cores: many tests wait for a process or a moment.
 WORKERS ?= 4
 # What tests load stays compiled, also where the environment asks for the opposite.
-PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
+PYTEST = env -u PYTHONDONTWRITEBYTECODE CHROMIUM="$(CHROMIUM)" $(BIN)/python -m pytest
 # Where to look for tests of whole networks.
 NETWORKS = $(if $(filter tests,$(TESTS)),tests/localnet,$(TESTS))
 
@@ -38,8 +38,12 @@ help:
 run: $(VENV)/.base
 	@exec $(BIN)/sn46 localnet $(ARGS)
 
+CHROMIUM ?= $(shell type -P chromium chromium-browser google-chrome google-chrome-stable | head -1)
+
 # Whole networks mostly wait for real time: they run beside all others, which make room for them.
 test: $(VENV)/.dev
+	@test -n "$(CHROMIUM)" || echo "No Chromium is found: tests of the dashboard's pages are left" \
+		"out. Install it (apt-get install chromium), or say where it is: make test CHROMIUM=…"
 	@$(MAKE) --no-print-directory -j 2 test-networks test-others
 
 test-networks:
