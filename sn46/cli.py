@@ -21,6 +21,7 @@ from sn46.commands import api, data, judged, miner, validator, zipcodes
 from sn46.commands.arena import arena
 from sn46.commands.audit import audit
 from sn46.commands.caddyfile import caddyfile
+from sn46.commands.dashboard import dashboard
 from sn46.commands.outcome import EXIT_FAILED, EXIT_USAGE, fail
 from sn46.commands.plan import plan
 from sn46.commands.simulate import simulate_draws
@@ -50,6 +51,7 @@ app.command()(judged.explain)
 app.command()(judged.export)
 app.command()(judged.replay)
 app.command()(caddyfile)
+app.command()(dashboard)
 app.command()(plan)
 app.command("simulate-draws")(simulate_draws)
 
@@ -58,6 +60,7 @@ class Actor(StrEnum):
     """Who has settings."""
 
     API = "api"
+    DASHBOARD = "dashboard"
     MINER = "miner"
     VALIDATOR = "validator"
 
@@ -196,6 +199,10 @@ def _settings_kind(actor: Actor) -> "type[BaseSettings]":
             from sn46.api.settings import ApiSettings
 
             return ApiSettings
+        case Actor.DASHBOARD:
+            from sn46.dashboard.settings import DashboardSettings
+
+            return DashboardSettings
         case Actor.MINER:
             from sn46.miner.settings import MinerSettings
 

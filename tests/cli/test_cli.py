@@ -10,11 +10,14 @@ from sn46 import __version__
 from sn46.api.settings import ApiSettings
 from sn46.cli import main
 from sn46.configuration import misspelt
+from sn46.dashboard.settings import DashboardSettings
 from sn46.data.settings import DataSettings
 from sn46.miner.settings import MinerSettings
 from sn46.validator.settings import ValidatorSettings
 
-COMMANDS = ("localnet", "api", "miner", "validator", "export", "replay", "config", "version")
+COMMANDS = (
+    "localnet", "api", "dashboard", "miner", "validator", "export", "replay", "config", "version",
+)  # fmt: skip
 
 
 def complaint(capsys: pytest.CaptureFixture[str]) -> str:
@@ -149,10 +152,10 @@ def test_doctors_name_a_misspelt_setting(
 def test_settings_of_other_actors_are_none_that_are_misspelt(
     bare: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kinds = (ApiSettings, DataSettings, MinerSettings, ValidatorSettings)
+    kinds = (ApiSettings, DashboardSettings, DataSettings, MinerSettings, ValidatorSettings)
     names = {name.upper() for kind in kinds for name in kind.model_fields}
     (bare / ".env").write_text("".join(f"{name}=1\n" for name in names))
-    assert [misspelt(kind) for kind in kinds] == [[], [], [], []]
+    assert [misspelt(kind) for kind in kinds] == [[] for _ in kinds]
 
 
 def test_config_shows_no_secret(

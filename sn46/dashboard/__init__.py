@@ -1,0 +1,1 @@
+"""The web dashboard: what is public of the competition, for those who look."""
