@@ -143,6 +143,10 @@ def localnet(
     api_port: Annotated[int | None, typer.Option(help="The API's port; a free one.")] = None,
     s3_port: Annotated[int | None, typer.Option(help="The S3 server's; a free one.")] = None,
     portal_port: Annotated[int | None, typer.Option(help="The portal's; a free one.")] = None,
+    dashboard_port: Annotated[int | None, typer.Option(help="The dashboard's; a free one.")] = None,
+    no_dashboard: Annotated[
+        bool, typer.Option("--no-dashboard", help="Leave the dashboard out.")
+    ] = False,
     chaos: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
 ) -> int:
     """Run the whole network on this machine: chain, S3, API, a portal with real sales, miners
@@ -167,6 +171,8 @@ def localnet(
             api_port=api_port,
             s3_port=s3_port,
             portal_port=portal_port,
+            dashboard=not no_dashboard,
+            dashboard_port=dashboard_port,
         )
     except (OptionError, ValueError) as error:
         return fail("localnet", str(error), EXIT_USAGE)

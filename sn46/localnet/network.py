@@ -132,11 +132,16 @@ class Network:
         )
         if plan.is_replicated:
             await self._start_shared(plan)
-        first = self._first_epoch(len(people.miners) + len(people.validators) + len(plan.apis))
+        shown = int(self.options.dashboard)
+        first = self._first_epoch(
+            len(people.miners) + len(people.validators) + len(plan.apis) + shown
+        )
         for name in plan.apis:
             self._start_process(plan.api(name, store.server.access, first.start))
         if plan.is_replicated:
             self._start_process(plan.caddy())
+        if self.options.dashboard:
+            self._start_process(plan.dashboard(store.server.access))
         async with self._opened(plan, store) as observer:
             for name in plan.apis:
                 await self._until_answers(name, f"http://{plan.address(name)}/readyz")
@@ -144,6 +149,9 @@ class Network:
                 await self._until_answers("caddy", f"{plan.api_url}/readyz")
             await self._until_answers("portal", f"{plan.portal_url}/health")
             self._say(plan.addresses())
+            if self.options.dashboard:
+                await self._until_answers("dashboard", f"{plan.dashboard_url}/healthz")
+                self._say(f"The dashboard is at {plan.dashboard_url}")
             validators = self._start_people(plan)
             await self._follow(plan, first, observer, validators)
 
@@ -171,7 +179,11 @@ class Network:
                     else "PostgreSQL. Go on with --replicas 2, or choose another --data-dir."
                 )
             )
-        wanted = {"api": options.api_port, "portal": options.portal_port}
+        wanted = {
+            "api": options.api_port,
+            "portal": options.portal_port,
+            "dashboard": options.dashboard_port,
+        }
         network = NetworkFile(
             seed=seed,
             secret_key=hmac_hex(seed.encode(), "sn46 local network"),
@@ -182,6 +194,7 @@ class Network:
                 (
                     "api",
                     "portal",
+                    *(("dashboard",) if options.dashboard else ()),
                     *_shared_ports(options.replicas),
                     *relay_names(options.validators),
                 ),

@@ -63,6 +63,8 @@ class LocalnetOptions:
     api_port: int | None = None
     s3_port: int | None = None
     portal_port: int | None = None
+    dashboard: bool = True
+    dashboard_port: int | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -90,7 +92,14 @@ class LocalnetOptions:
         _check_strategies(self.miners)
 
     def _check_ports(self) -> None:
-        ports = {"api": self.api_port, "s3": self.s3_port, "portal": self.portal_port}
+        ports = {
+            "api": self.api_port,
+            "s3": self.s3_port,
+            "portal": self.portal_port,
+            "dashboard": self.dashboard_port,
+        }
+        if not self.dashboard and self.dashboard_port is not None:
+            raise OptionError("--dashboard-port and --no-dashboard contradict each other.")
         given = {name: port for name, port in ports.items() if port is not None}
         for name, port in given.items():
             if not 1 <= port <= 65_535:

@@ -17,7 +17,7 @@ from sn46.localnet.service import ProcessSpec
 from sn46.localnet.valkeyservice import Valkey
 from sn46.mechanism.canonical import hmac_hex
 from sn46.mechanism.times import format_time
-from sn46.store.s3 import S3Access
+from sn46.store.s3 import RESULTS_BUCKET, S3Access
 
 _FIRST_SALE = datetime(2014, 1, 1, tzinfo=UTC)
 """No sale of the portal's is older."""
@@ -83,10 +83,11 @@ class Plan:
 
     @property
     def infrastructure(self) -> tuple[str, ...]:
-        """The services that miners and validators need, in the order in which they start."""
+        """The services besides miners and validators, in the order in which they start."""
+        shown = ("dashboard",) if self.options.dashboard else ()
         if not self.is_replicated:
-            return ("s3", "api", "portal")
-        return ("s3", "postgres", "valkey", *self.apis, "caddy", "portal")
+            return ("s3", "api", "portal", *shown)
+        return ("s3", "postgres", "valkey", *self.apis, "caddy", "portal", *shown)
 
     def address(self, name: str) -> str:
         """HOST:PORT of a service."""
@@ -98,6 +99,10 @@ class Plan:
             f"The API answers at {self.api_url} and signs as {self.people.owner.hotkey}; the "
             f"portal answers at {self.portal_url}"
         )
+
+    @property
+    def dashboard_url(self) -> str:
+        return f"http://{self.address('dashboard')}"
 
     def client_rules(self) -> dict[str, dict[str, float]]:
         """What the portal is to refuse to whom."""
@@ -171,6 +176,25 @@ class Plan:
             "ZIPCODE_TABLE": str(self.data.zipcodes),
         }
         return self._spec(name, "sn46", ("api",), settings)
+
+    def dashboard(self, s3: S3Access) -> ProcessSpec:
+        settings = {
+            "API_URL": self.api_url,
+            "API_HOTKEY": self.people.owner.hotkey,
+            "DASHBOARD_HOST": HOST,
+            "DASHBOARD_PORT": str(self.network.ports["dashboard"]),
+            # Epochs are short here, and the API is ours.
+            "DASHBOARD_REFRESH_SECONDS": "2",
+            "DASHBOARD_REQUESTS_A_MINUTE": "600",
+            "ALERT_STALE_SECONDS": "20",
+            "ALERT_UNREACHABLE_SECONDS": "5",
+            "VALIDATED_BUCKET": RESULTS_BUCKET,
+            "S3_ENDPOINT_URL": s3.endpoint,
+            "S3_REGION": s3.region,
+            "S3_ACCESS_KEY": s3.access_key,
+            "S3_SECRET_KEY": s3.secret_key,
+        }
+        return self._spec("dashboard", "sn46", ("dashboard",), settings)
 
     def _shared(self) -> dict[str, str]:
         """Where API servers keep what they know."""

@@ -34,6 +34,9 @@ def test_by_default_every_strategy_once_and_three_validators() -> None:
         ({"s3_port": -1}, "--s3-port must be between"),
         ({"portal_port": 99_999}, "--portal-port must be between"),
         ({"api_port": 9_000, "portal_port": 9_000}, "different ports"),
+        ({"dashboard_port": 65_536}, "--dashboard-port must be between"),
+        ({"api_port": 9_000, "dashboard_port": 9_000}, "different ports"),
+        ({"dashboard": False, "dashboard_port": 9_000}, "contradict each other"),
     ],
 )
 def test_what_cannot_be_is_said(wrong: dict[str, object], complaint: str) -> None:

@@ -7,6 +7,7 @@ of what came of it.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from localnet_helpers import Command, is_alive, is_all_it_could, wait
 
+from sn46.certificates import trusted
 from sn46.localnet.portal.faults import ClientRule, FaultPlan
 from sn46.localnet.results import weights_agree
 from sn46.localnet.strategies import STRATEGIES
@@ -41,6 +44,7 @@ class Ran:
     small_result: Mapping[str, Any]
     export: Path
     small_dir: Path
+    miners_page: str
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +70,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
 
         wait("the small network's epoch", small_is_through, 500)
         small_result = json.loads(result.read_text())
+        wait("its dashboard", lambda: "100 %" in dashboard_page(small, "agreement"), 60)
+        miners = dashboard_page(small, "miners")
         small.process.send_signal(signal.SIGINT)
         wait("its end", lambda: small.process.poll() is not None, 60)
 
@@ -75,7 +81,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
 
         wait("the big network's end", big_has_ended, 500)
         big_result = json.loads((big_dir / "out.json").read_text())
-        yield Ran(big, small, big_result, small_result, export, small_dir / "data")
+        yield Ran(big, small, big_result, small_result, export, small_dir / "data", miners)
     finally:
         for command in (big, small):
             command.end()
@@ -88,6 +94,16 @@ def lose_the_api(network: Command) -> None:
     apis = [pid for pid, line in network.children().items() if line.endswith("sn46 api")]
     assert len(apis) == 1
     os.kill(apis[0], signal.SIGKILL)
+
+
+def dashboard_page(network: Command, path: str) -> str:
+    """A page of the network's dashboard, "" where it does not answer."""
+    said = re.search(r"The dashboard is at (http://\S+)", network.output)
+    assert said is not None
+    try:
+        return httpx.get(f"{said[1]}/{path}", timeout=20, verify=trusted()).text
+    except httpx.TransportError:
+        return ""
 
 
 def the_epoch(ran: Ran) -> dict[str, Any]:
@@ -110,6 +126,15 @@ def test_it_ends_well_and_leaves_nothing(ran: Ran) -> None:
     assert ran.small.process.returncode == 0
     assert len(ran.big.pids) > 17
     assert not [pid for pid in ran.big.pids | ran.small.pids if is_alive(pid)]
+
+
+def test_its_dashboard_shows_who_earned_what(ran: Ran) -> None:
+    """Also where the network lost its API on the way."""
+    report = next(iter(ran.small_result["epochs"][0]["reports"].values()))
+    for hotkey, miner in report["miners"].items():
+        assert f'href="./miners/{hotkey}"' in ran.miners_page
+        assert f"{miner['final'] / 10_000:.2f}" in ran.miners_page
+    assert "The dashboard is at http://127.0.0.1:" in ran.big.output
 
 
 def test_all_validators_agree_also_one_killed_and_one_late(ran: Ran) -> None:
