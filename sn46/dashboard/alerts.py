@@ -16,7 +16,6 @@ from typing import Final
 
 from sn46.dashboard.snapshot import EpochRow, Part, Snapshot
 from sn46.mechanism.names import PPM, EpochId, Hotkey
-from sn46.mechanism.times import format_time
 from sn46.mechanism.wording import percent, short
 
 _BEFORE: Final = 6
@@ -137,7 +136,7 @@ def _stale(snapshot: Snapshot, now: datetime, limits: Thresholds) -> Iterator[Al
     yield Alert(
         Kind.STALE,
         Level.URGENT,
-        f"The figures are from {format_time(look.fetched_at.replace(microsecond=0))}.",
+        f"The figures are from {look.fetched_at:%Y-%m-%d %H:%M:%S} UTC.",
         "What is shown is what was so then, not what is so now.",
         "See the alert on the API; where there is none, restart the dashboard and read its log.",
         look.fetched_at,

@@ -26,7 +26,8 @@ from sn46.dashboard.snapshot import Snapshot
 from sn46.mechanism.names import EpochId, Hotkey
 
 _KEPT: Final = 256
-"""So many rendered pages are kept."""
+_KEPT_BYTES: Final = 8 * 1024 * 1024
+"""So many rendered pages are kept, of so many bytes together."""
 
 _SECONDS: Final = 5
 """A rendered page is shown for so long where the snapshot has not changed: ages go on."""
@@ -75,6 +76,7 @@ class Pages:
         self._current, self._clock, self._limits = current, clock, limits
         self._every = every_seconds
         self._kept: OrderedDict[str, _Rendered] = OrderedDict()
+        self._bytes = 0
         self.rendered = 0
 
     def answer(self, request: Request, name: str, render: Render, *, up: str = "./") -> Response:
@@ -100,10 +102,15 @@ class Pages:
         tag = f'W/"{hashlib.sha256(body).hexdigest()[:24]}"'
         made = _Rendered(snapshot.version, now.timestamp() + _SECONDS, status, body, tag)
         if status == 200:
-            self._kept[name] = made
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
+            self._keep(name, made)
         return made
+
+    def _keep(self, name: str, made: _Rendered) -> None:
+        before = self._kept.pop(name, None)
+        self._bytes += len(made.body) - (len(before.body) if before else 0)
+        self._kept[name] = made
+        while len(self._kept) > _KEPT or self._bytes > _KEPT_BYTES:
+            self._bytes -= len(self._kept.popitem(last=False)[1].body)
 
     def health(self) -> tuple[bool, dict[str, object]]:
         """Whether what is shown is live, and since when the dashboard and its figures are."""

@@ -17,7 +17,7 @@ from sn46.dashboard.reading import clean
 MOST_BYTES: Final = 32 * 1024 * 1024
 """No answer that is asked for here comes near: the table of all ZIPs has 4 MB."""
 
-_SECONDS: Final = 30.0
+_SECONDS: Final = 15.0
 _MINUTE: Final = timedelta(minutes=1)
 _TAGS: Final = 16
 _LONGEST_WAIT: Final = 3_600

@@ -45,6 +45,9 @@ _VOICES: Final = 3
 _TOGETHER: Final = timedelta(seconds=1)
 """What is due so soon is asked for now."""
 
+_SETTLED: Final = timedelta(seconds=5)
+"""After an epoch's end its draw is public by any clock that is nearly right."""
+
 _QUICK: Final = (Part.STATS, Part.READY)
 
 _log = structlog.get_logger("sn46.dashboard")
@@ -217,7 +220,7 @@ class Collector:
 
     async def _draws(self) -> None:
         """Those that are missing, and the newest one again: a tag tells whether it changed."""
-        now = self.snapshot.api_now(self._clock.now())
+        now = self.snapshot.api_now(self._clock.now()) - _SETTLED
         ended = [row for row in self.snapshot.epochs if row.epoch.end <= now]
         missing = [row for row in ended if row.id not in self.snapshot.draws]
         if len(missing) >= _MANY:

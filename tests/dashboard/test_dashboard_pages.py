@@ -6,9 +6,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from mechanism.builders import hotkey
 from snapshots import (
     ANN,
     BOB,
@@ -314,8 +316,18 @@ async def test_pages_that_are_kept_are_bounded(shown: Shown) -> None:
     for number in range(600):
         await shown.http.get(f"/miners?hotkey={number}")
         await shown.http.get(f"/draws/{number}")
-    kept: dict[str, object] = shown.pages._kept
+    kept: dict[str, Any] = shown.pages._kept
     assert len(kept) == 256
+    assert sum(len(one.body) for one in kept.values()) == shown.pages._bytes
+    many = {hotkey(f"miner {n}"): miner_row(rank=n) for n in range(1, 290)}
+    shown.snapshot = replace(
+        busy(), version=8, published={before(2).id: published(before(2), many)}
+    )
+    for _ in range(3):
+        for key in many:
+            for length in (1, 2, 3, 4):
+                await shown.http.get(f"/miners?hotkey={key[:length]}")
+    assert sum(len(one.body) for one in kept.values()) == shown.pages._bytes <= 8 * 1024 * 1024
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from sn46.dashboard.pages.parts import (
 from sn46.dashboard.snapshot import Leader, MinerRow, PublishedEpoch, Snapshot
 from sn46.mechanism.names import PPM, Hotkey
 from sn46.mechanism.scoring import QUALITY_WEIGHT, SPEED_WEIGHT, VOLUME_WEIGHT
-from sn46.mechanism.wording import part_words, result_words, short, verdict_words
+from sn46.mechanism.wording import part_words, reason_words, result_words, short, verdict_words
 
 MOST_SHOWN = 300
 """Miners in one table; a search finds the others."""
@@ -58,9 +58,9 @@ def miners_page(at: Moment, wanted: str) -> bytes:
     snapshot = at.snapshot
     published = epochs_of(snapshot)
     miners = known_miners(snapshot)
-    earned = {key: _earned(key, published) for key in miners}
+    earned = {key: _earned(key, published) for key in miners if key.startswith(wanted)}
     order = sorted(
-        (key for key in miners if key.startswith(wanted)),
+        earned,
         key=lambda k: (-earned[k], -miners[k].first, -miners[k].second, -miners[k].third, k),
     )
     head = ["Miner", "1st", "2nd", "3rd"]
@@ -262,12 +262,20 @@ def _quality(miner: MinerRow) -> str:
 
 
 def _reasons(miner: MinerRow) -> Child:
+    """Each in a few words, with its code, and the report's own sentence."""
     if not miner.reasons:
         return None
     return h(
         "ul",
         [
-            h("li", h("b", reason.code), f" ({number(reason.count)}): ", reason.detail or NOTHING)
+            h(
+                "li",
+                h("b", reason_words(reason.code)),
+                " ",
+                code(reason.code),
+                f" ({number(reason.count)}): ",
+                reason.detail or NOTHING,
+            )
             for reason in miner.reasons
         ],
         class_="reasons",

@@ -28,12 +28,12 @@ from sn46.mechanism.times import format_time
 def now_page(at: Moment) -> bytes:
     stats = at.snapshot.stats
     if stats is None:
-        return page(at, "Now", "", alert_cards(at), note("There are no figures yet."))
+        return page(at, "Now", "", alert_cards(at, brief=True), note("There are no figures yet."))
     return page(
         at,
         "Now",
         "",
-        alert_cards(at),
+        alert_cards(at, brief=True),
         h("h1", "Epoch ", h("span", stats.epoch.id, class_="epoch")),
         _phases(at, stats),
         _draw(stats),

@@ -199,25 +199,25 @@ def spoken(text: str) -> Html:
     return join([code(p) if n % 2 and n < len(pieces) - 1 else p for n, p in enumerate(pieces)])
 
 
-def alert_cards(at: Moment) -> Html:
-    """All active alerts."""
-    return h("div", [_alert(alert, at) for alert in at.alerts], class_="alerts")
+def alert_cards(at: Moment, *, brief: bool = False) -> Html:
+    """All active alerts; ``brief`` shows of notices what happened, and the rest on demand."""
+    return h("div", [_alert(alert, at, brief=brief) for alert in at.alerts], class_="alerts")
 
 
-def _alert(alert: Alert, at: Moment) -> Html:
+def _alert(alert: Alert, at: Moment, *, brief: bool) -> Html:
     urgent = alert.level is Level.URGENT
+    level = h("span", "Alert" if urgent else "Notice", class_="level")
     since = None
     if alert.since is not None:
         since = h("p", "Since ", time(alert.since), " UTC, ", ago(alert.since, at), class_="dim")
-    return h(
-        "article",
-        h("h3", h("span", "Alert" if urgent else "Notice", class_="level"), " ",
-          spoken(alert.happened)),
+    title = h("h3", level, " ", spoken(alert.happened))
+    more = [
         h("p", spoken(alert.means)),
         h("p", h("b", "What to do: "), spoken(alert.todo)),
         since,
-        class_=f"alert {alert.level.value}",
-    )  # fmt: skip
+    ]
+    shown = [title, more] if urgent or not brief else h("details", h("summary", title), more)
+    return h("article", shown, class_=f"alert {alert.level.value}")
 
 
 # The frame ---------------------------------------------------------------------------------------

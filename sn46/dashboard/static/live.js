@@ -34,11 +34,13 @@
   }
 
   function replace(next) {
-    const reached = () => [...document.querySelectorAll("a, button, .wide")];
+    const reached = () => [...document.querySelectorAll("a, button, summary, .wide")];
     const scrolled = [...document.querySelectorAll(".wide")].map((el) => el.scrollLeft);
+    const opened = [...document.querySelectorAll("details[open]")].map((el) => el.querySelector("summary").textContent);
     const focused = reached().indexOf(document.activeElement);
     for (const id of ["nav", "state", "live"]) document.getElementById(id).replaceWith(next.getElementById(id));
     document.querySelectorAll(".wide").forEach((el, n) => { el.scrollLeft = scrolled[n] || 0; });
+    for (const el of document.querySelectorAll("details")) el.open = opened.includes(el.querySelector("summary").textContent);
     if (focused >= 0 && reached()[focused]) reached()[focused].focus({ preventScroll: true });
     document.title = next.title;
   }
