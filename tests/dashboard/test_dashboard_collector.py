@@ -236,19 +236,24 @@ async def test_answers_that_are_none(net: Net, answer: Response, said: str) -> N
         await serving
 
 
-async def test_a_part_that_is_not_ready_is_read_from_a_503(world: World) -> None:
-    """The chain's view is too old for this server from the first moment on."""
-    async with api_over(world, metagraph_max_age_seconds=1) as net, collecting(net) as collector:
+async def test_a_part_that_is_not_ready_is_read_from_a_503(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> bool:
+        return False
+
+    async with api_over(world) as net, collecting(net) as collector:
         await net.ready()
-        net.clock.advance(timedelta(hours=30))
+        monkeypatch.setattr(net.services.limiter, "check", away)
         await collector.round()
         parts = {part.name: part for part in collector.snapshot.ready}
         assert parts["database"].ok
-        since = parts["database"].since
+        assert not parts["limits"].ok
+        since = parts["limits"].since
         net.clock.advance(REFRESH)
         await collector.round()
         again = {part.name: part for part in collector.snapshot.ready}
-        assert again["database"].since == since
+        assert again["limits"].since == since
 
 
 # Reports -----------------------------------------------------------------------------------------
