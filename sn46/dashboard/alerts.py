@@ -143,7 +143,7 @@ def _stale(snapshot: Snapshot, now: datetime, limits: Thresholds) -> Iterator[Al
     )
 
 
-_OTHER_PARTS: Final = tuple(p for p in Part if p not in (Part.STATS, Part.TABLE))
+_OTHER_PARTS: Final = tuple(part for part in Part if part is not Part.STATS)
 
 
 def _parts_stale(snapshot: Snapshot, now: datetime, limits: Thresholds) -> Iterator[Alert]:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -133,6 +132,3 @@ class Bodies:
         if isinstance(found, Exception):
             raise found
         return found
-
-
-DAY = timedelta(days=1)

@@ -28,7 +28,7 @@ from sn46.dashboard.snapshot import (
 )
 from sn46.mechanism.assignment import selection_seed
 from sn46.mechanism.epochs import Epoch
-from sn46.mechanism.names import PPM, EpochId, Hotkey
+from sn46.mechanism.names import PPM, Hotkey
 
 EPOCH = Epoch(datetime(2026, 3, 15, 16, tzinfo=UTC))
 """The running one."""
@@ -172,7 +172,6 @@ def published(epoch: Epoch, miners: Mapping[Hotkey, MinerRow] | None = None) -> 
 def busy(epochs: int = 8, **changes: Any) -> Snapshot:
     """A subnet at work, with everything that a page can show."""
     made = with_reports(usual(epochs))
-    ids = [found.id for found in made.epochs]
     known = [before(n) for n in range(1, epochs + 2)]
     return replace(
         made,
@@ -180,11 +179,7 @@ def busy(epochs: int = 8, **changes: Any) -> Snapshot:
         draws={epoch.id: draw_record(epoch) for epoch in known},
         published={epoch.id: published(epoch) for epoch in known if epoch.id in made.results},
         leaders=(Leader(ANN, epochs, 0, 0), Leader(BOB, 0, epochs, 0), Leader(CID, 0, 0, epochs)),
-        leader_epochs=len(ids),
+        leader_epochs=epochs,
         table=TableAge("c" * 64, 42_000, 6_720, date(2026, 3, 10), date(2026, 2, 1)),
         **changes,
     )
-
-
-def ids(*epochs: Epoch) -> list[EpochId]:
-    return [epoch.id for epoch in epochs]

@@ -70,7 +70,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
 
         wait("the small network's epoch", small_is_through, 500)
         small_result = json.loads(result.read_text())
-        wait("its dashboard", lambda: "100 %" in dashboard_page(small, "agreement"), 60)
+        # Scores are there once the dashboard has read the report itself.
+        wait("its dashboard", lambda: "Credibility" in dashboard_page(small, "miners"), 60)
         miners = dashboard_page(small, "miners")
         small.process.send_signal(signal.SIGINT)
         wait("its end", lambda: small.process.poll() is not None, 60)

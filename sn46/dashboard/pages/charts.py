@@ -10,8 +10,8 @@ from sn46.mechanism.drawinputs import TIERS
 from sn46.zipmap import HEIGHT, WIDTH, placed
 
 _WIDE: Final = 720
-_HIGH: Final = 150
-_LEFT, _BOTTOM, _TOP = 34, 20, 8
+_HIGH: Final = 170
+_LEFT, _BOTTOM, _TOP = 44, 28, 14
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def line_chart(title: str, lines: Sequence[Line], *, first: str, last: str) -> H
         for v in (0.0, 0.5, 1.0)
     ]
     ends = [
-        h("text", first, x=_LEFT, y=_HIGH - 4),
-        h("text", last, x=_WIDE, y=_HIGH - 4, text_anchor="end"),
+        h("text", first, x=_LEFT, y=_HIGH - 6),
+        h("text", last, x=_WIDE, y=_HIGH - 6, text_anchor="end"),
     ]
     drawn: list[Html] = []
     for number, line in enumerate(lines):
