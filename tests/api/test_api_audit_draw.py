@@ -419,12 +419,16 @@ async def test_every_lie_of_a_server_is_named(world: World) -> None:
             with lying_server(net.url, lie) as url:
                 found = await audit(net, url, last.id)
             assert any(str(d).startswith(words) for d in found.differences), (words, found)
-        # A draw may come out the same by chance, but not one draw after another.
+        # A draw may come out the same by chance: one after another does not under other rules, and
+        # where some of the past is left out, it does at some hours. Reports on that are missed too.
         ended = [last, last.previous(), last.previous().previous()]
-        for lie in (at("/epochs/*", signed_draw(world, loose)), at("/draws", shorter_past)):
+        for lie, words in (
+            (at("/epochs/*", signed_draw(world, loose)), ("ZIP ",)),
+            (at("/draws", shorter_past), ("ZIP ", "target_basis of ")),
+        ):
             with lying_server(net.url, lie) as url:
                 said = texts([await audit(net, url, epoch.id) for epoch in ended])
-            assert any(text.startswith("ZIP ") for text in said), said
+            assert any(text.startswith(words) for text in said), said
         with lying_server(net.url, lambda path, answer: answer) as url:
             assert (await audit(net, url, last.id)).agrees
         with lying_server(net.url, at("/draws", other_draw_long_ago)) as url:
