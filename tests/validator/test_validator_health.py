@@ -374,8 +374,13 @@ async def test_a_real_process_tells_how_it_is(
             except httpx.TransportError:
                 return False
 
+        async def written() -> bool:
+            """The file follows with the next heartbeat."""
+            return "NOT WELL" not in (await asyncio.to_thread(status)).stdout
+
         await present.net.until(ready, 60)
         assert (await http.get("/healthz")).json()["alive"]
+        await present.net.until(written, 60)
         shown = await asyncio.to_thread(status)
         assert shown.returncode == 0, shown.stderr
         assert present.net.hotkey("vali") in shown.stdout
