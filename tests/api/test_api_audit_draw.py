@@ -86,7 +86,7 @@ async def draw_following(net: Net) -> None:
     """Wait for the draw of the next epoch, which is made in time."""
     following = net.epoch.next()
     await move_to(net, following.draw_at)
-    assert await net.services.records.newest_start() == following.start
+    assert await net.services.records.newest_epoch() == following
 
 
 async def move_to(net: Net, moment: datetime) -> None:

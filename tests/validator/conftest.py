@@ -1,7 +1,5 @@
 """The validator's parts for tests: an examiner, a portal, and a competition for each test."""
 
-import asyncio
-import secrets
 import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -17,13 +15,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "portal"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "miner"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "api"))
 
-from apinet import World, api_over, make_world
+from apinet import World, api_over, make_buckets, make_world, open_world
 from exports import Scene, make_scene
 from minernet import RULES, Competition, roomy_epoch, write_county_table
 from portal_process import CALM, portal
 
 from sn46.store.s3 import S3Access
-from sn46.store.setup import prepare_buckets
 from sn46.validator.examiner import Examiner
 
 
@@ -62,22 +59,17 @@ def portal_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def validator_buckets(s3_access: S3Access) -> tuple[str, str]:
-    names = (f"miners-{secrets.token_hex(4)}", f"results-{secrets.token_hex(4)}")
-    asyncio.run(prepare_buckets(s3_access, miner_bucket=names[0], results_bucket=names[1]))
-    return names
+    return make_buckets(s3_access)
 
 
 @pytest.fixture
 async def world(
     tmp_path: Path, s3_access: S3Access, validator_buckets: tuple[str, str]
 ) -> AsyncIterator[World]:
-    made = make_world(tmp_path, s3_access, validator_buckets)
-    write_county_table(made)
-    made.chain.set_stake(made.hotkey("poor"), 22_000 * 10**9)
-    yield made
-    await made.miners.close()
-    await made.results.close()
-    made.chain.close()
+    async with open_world(tmp_path, s3_access, validator_buckets) as made:
+        write_county_table(made)
+        made.chain.set_stake(made.hotkey("poor"), 22_000 * 10**9)
+        yield made
 
 
 @pytest.fixture
